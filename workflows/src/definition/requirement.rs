@@ -1,0 +1,5 @@
+//! Version requirements.
+
+/// Which versions of a handler will do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VersionRequirement {}

@@ -1,0 +1,13 @@
+//! What a phasework workflow is: data and pure functions. No async, no clock, no randomness, no logging.
+//!
+//! In reading order: [`definition`] says what a workflow may contain; [`run`] holds a run's state and the one
+//! function that decides what happens next; [`message`] is what travels between the programs; [`id`], [`time`] and
+//! [`payload`] are the words they share.
+
+pub mod definition;
+pub mod id;
+pub mod payload;
+pub mod time;
+
+pub use payload::Payload;
+pub use semver::Version;
