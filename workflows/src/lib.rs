@@ -6,6 +6,7 @@
 
 pub mod definition;
 pub mod id;
+pub mod message;
 pub mod payload;
 pub mod time;
 

@@ -45,6 +45,14 @@ impl Payload {
         self.0.get()
     }
 
+    /// For `#[serde(deserialize_with)]` of an optional payload that tells a `null` that is there from none.
+    ///
+    /// # Errors
+    /// When the value is no JSON.
+    pub(crate) fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        Self::deserialize(deserializer).map(Some)
+    }
+
     /// Its size in bytes.
     pub fn len(&self) -> usize {
         self.as_json().len()

@@ -1,0 +1,169 @@
+//! What coordinator queues carry besides outcomes: runs to start, phases that finished, orders, ticks.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Body;
+use crate::id::{EntryNo, Nonce, PhaseName, Revision, RunId, WorkflowName};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// Runs to start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartRuns {
+    /// Each with its own answer.
+    pub items: Vec<StartRun>,
+}
+
+impl Body for StartRuns {
+    const KIND: &'static str = "StartRun";
+}
+
+/// A run to start. Starting one that exists changes nothing, and is answered alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartRun {
+    /// Its id; derived from the key when there is one.
+    pub run: RunId,
+    /// The workflow.
+    pub workflow: WorkflowName,
+    /// The revision of the workflow, which the store has.
+    pub revision: Revision,
+    /// The submitter's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+    /// Its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Payload>,
+    /// Where to say that it was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ReplyTo>,
+}
+
+/// Where an answer goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyTo {
+    /// The full name of a queue.
+    pub queue: Arc<str>,
+    /// What the answer repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Arc<str>>,
+}
+
+/// Phases that finished: the coordinator moves their runs on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhasesFinished {
+    /// The phases.
+    pub items: Vec<PhaseFinished>,
+}
+
+impl Body for PhasesFinished {
+    const KIND: &'static str = "PhaseFinished";
+}
+
+/// A phase of a run that finished: every job is done, or one has failed for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseFinished {
+    /// The run.
+    pub run: RunId,
+    /// The phase.
+    pub phase: PhaseName,
+    /// The entry.
+    pub entry: EntryNo,
+    /// The entry's nonce.
+    pub nonce: Nonce,
+    /// How it finished.
+    pub status: PhaseStatus,
+    /// When the phase was entered.
+    pub started_at: Timestamp,
+    /// When it finished.
+    pub finished_at: Timestamp,
+}
+
+/// How a phase finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PhaseStatus {
+    /// Every job is done or tolerated.
+    Succeeded,
+    /// More jobs failed for good than are tolerated.
+    Failed,
+}
+
+/// Orders for runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Controls {
+    /// Each with its own answer.
+    pub items: Vec<Control>,
+}
+
+impl Body for Controls {
+    const KIND: &'static str = "Control";
+}
+
+/// An order for a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// The run.
+    pub run: RunId,
+    /// What to do with it.
+    pub action: ControlAction,
+    /// Why, in the words of who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where to say what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ReplyTo>,
+}
+
+/// What can be ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlAction {
+    /// End the run as `canceled`.
+    Cancel,
+}
+
+/// Tells whoever is served by a coordinator queue that it is the owner now, and what time it is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// The coordinator that sent it.
+    pub from: Arc<str>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Body for Tick {
+    const KIND: &'static str = "Tick";
+}
+
+/// The answer to a [`StartRun`], a [`Control`] or a submission that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The run.
+    pub run: RunId,
+    /// Whether this very request changed anything: false when the run was there before, or the order came too late.
+    pub changed: bool,
+    /// The state the run is in: `running`, `halted`, `succeeded`, `failed` or `canceled`.
+    pub state: Arc<str>,
+}
+
+impl Body for Accepted {
+    const KIND: &'static str = "Accepted";
+}
+
+/// The answer to a request that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// What is wrong: `unknown-workflow`, `invalid-definition`, `unknown-run`, `too-large`, `malformed`…
+    pub code: Arc<str>,
+    /// In words.
+    pub message: String,
+    /// Every problem found, one a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+impl Body for Refused {
+    const KIND: &'static str = "Refused";
+}

@@ -1,0 +1,154 @@
+//! What travels between the programs: JSON bodies with a protocol version, told apart by the message's `type` property.
+//!
+//! [`job`] goes to workers, [`outcome`] comes back, [`event`] drives coordinators, [`submission`] comes from clients,
+//! [`presence`] tells who works, [`notice`] tells the world. Nothing here says how or where they are sent.
+
+pub mod event;
+pub mod job;
+pub mod notice;
+pub mod outcome;
+pub mod presence;
+pub mod submission;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version of the protocol that this code speaks. Readers refuse what is newer.
+pub const PROTOCOL: u32 = 1;
+
+/// The largest body that is read, in bytes.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// The largest run data, job input or job output, in bytes, unless configured otherwise.
+pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
+
+/// A message body of one kind.
+pub trait Body: Serialize + DeserializeOwned {
+    /// The value of the message's `type` property.
+    const KIND: &'static str;
+}
+
+/// Why a body is not what its kind says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// It is of a later protocol version.
+    #[error("protocol version {found} is not supported; this program speaks {PROTOCOL}")]
+    Version {
+        /// The version it says.
+        found: u32,
+    },
+    /// It is too large to be read.
+    #[error("a body of {size} bytes is too large; at most {MAX_BODY_BYTES} are read")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+    },
+    /// It is no JSON, or JSON of another shape.
+    #[error("not a {kind}: {message}")]
+    Malformed {
+        /// What it should have been.
+        kind: &'static str,
+        /// What is wrong, with line and column.
+        message: String,
+    },
+}
+
+/// Writes `body` with the protocol version in front.
+pub fn encode<T: Body>(body: &T) -> Vec<u8> {
+    // Written by hand around the body, because flattening goes through a buffer that payloads cannot pass.
+    let mut json = format!("{{\"v\":{PROTOCOL},").into_bytes();
+    let written = serde_json::to_vec(body).expect("message bodies are structs of plain data");
+    match written.as_slice() {
+        [b'{', b'}'] => *json.last_mut().expect("not empty") = b'}',
+        [b'{', rest @ ..] => json.extend_from_slice(rest),
+        _ => unreachable!("message bodies are structs"),
+    }
+    json
+}
+
+/// Reads a body of kind `T`.
+///
+/// # Errors
+/// When it is too large, of a later version, or of another shape. Unknown fields are passed over, so that a later
+/// version of the same protocol may add some.
+pub fn decode<T: Body>(body: &[u8]) -> Result<T, DecodeError> {
+    #[derive(Deserialize)]
+    struct Header {
+        v: u32,
+    }
+    if body.len() > MAX_BODY_BYTES {
+        return Err(DecodeError::TooLarge { size: body.len() });
+    }
+    let malformed = |error: serde_json::Error| DecodeError::Malformed { kind: T::KIND, message: error.to_string() };
+    match serde_json::from_slice::<T>(body) {
+        Ok(read) if body.starts_with(b"{\"v\":1,") || body == b"{\"v\":1}" => Ok(read), // how we write it ourselves
+        read => {
+            let header: Header = serde_json::from_slice(body).map_err(malformed)?;
+            if header.v == PROTOCOL { read.map_err(malformed) } else { Err(DecodeError::Version { found: header.v }) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::event::{PhaseStatus, PhasesFinished};
+    use super::presence::WorkersWanted;
+    use super::*;
+
+    fn wanted() -> WorkersWanted {
+        WorkersWanted { from: "c1".into() }
+    }
+
+    #[test]
+    fn a_body_carries_its_version_and_survives() {
+        let body = encode(&wanted());
+        assert_eq!(String::from_utf8_lossy(&body), r#"{"v":1,"from":"c1"}"#);
+        assert_eq!(decode::<WorkersWanted>(&body), Ok(wanted()));
+        assert_eq!(decode::<WorkersWanted>(br#" { "from": "c1", "new": 2, "v": 1 }"#), Ok(wanted()));
+    }
+
+    #[test]
+    fn what_is_not_a_body_says_why() {
+        for (body, why) in [
+            (r#"{"from":"c1"}"#, "missing field `v`"),
+            (r#"{"v":2,"other":1}"#, "protocol version 2"),
+            (r#"{"v":1,"from":7}"#, "line 1 column"),
+            ("", "EOF"),
+            ("[]", "not a WorkersWanted"),
+            ("\u{1}\u{2}", "not a WorkersWanted"),
+        ] {
+            let error = decode::<WorkersWanted>(body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(why), "{body} gave {error}");
+        }
+        let deep = format!("{{\"v\":1,\"from\":{}", "[".repeat(100_000));
+        assert!(decode::<WorkersWanted>(deep.as_bytes()).is_err());
+        let large = vec![b' '; MAX_BODY_BYTES + 1];
+        assert_eq!(decode::<WorkersWanted>(&large), Err(DecodeError::TooLarge { size: large.len() }));
+    }
+
+    /// The wire format is frozen: these texts are what other programs, in other languages, send and expect.
+    #[test]
+    fn golden_bodies_are_read_and_written_as_they_stand() {
+        fn check<T: Body + PartialEq + std::fmt::Debug>(golden: &str) {
+            let golden: String = golden.lines().map(str::trim).collect();
+            let read = decode::<T>(golden.as_bytes()).unwrap_or_else(|error| panic!("{golden}: {error}"));
+            assert_eq!(String::from_utf8_lossy(&encode(&read)), golden);
+        }
+        check::<job::Jobs>(include_str!("golden/jobs.json"));
+        check::<outcome::JobsFinished>(include_str!("golden/jobs_finished.json"));
+        check::<event::StartRuns>(include_str!("golden/start_run.json"));
+        check::<event::PhasesFinished>(include_str!("golden/phase_finished.json"));
+        check::<event::Controls>(include_str!("golden/control.json"));
+        check::<submission::Submit>(include_str!("golden/submit.json"));
+        check::<presence::WorkerAnnounced>(include_str!("golden/worker_announced.json"));
+        check::<notice::Lifecycle>(include_str!("golden/lifecycle.json"));
+        check::<notice::DeadLetter>(include_str!("golden/dead_letter.json"));
+    }
+
+    #[test]
+    fn status_is_one_word() {
+        let golden = include_str!("golden/phase_finished.json").replace('\n', "");
+        let read = decode::<PhasesFinished>(golden.as_bytes()).unwrap();
+        assert_eq!(read.items[0].status, PhaseStatus::Succeeded);
+    }
+}
