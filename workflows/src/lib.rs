@@ -8,6 +8,7 @@ pub mod definition;
 pub mod id;
 pub mod message;
 pub mod payload;
+pub mod run;
 pub mod time;
 
 pub use payload::Payload;

@@ -1,0 +1,119 @@
+//! One visit of a run to a phase.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{EntryNo, HandlerName, Nonce, PhaseName};
+use crate::message::event::PhaseStatus;
+use crate::message::outcome::JobError;
+use crate::time::Timestamp;
+
+/// One visit of a run to a phase.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number: 1, 2, 3… over the run.
+    pub number: EntryNo,
+    /// Tells it from an entry of the same number in a lost timeline.
+    pub nonce: Nonce,
+    /// The phase.
+    pub phase: PhaseName,
+    /// When it began.
+    pub entered_at: Timestamp,
+    /// How far it is.
+    pub stage: Stage,
+    /// How far each handler is, in the order of the definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handlers: Vec<HandlerEntry>,
+}
+
+/// How far an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Jobs are listed, dispatched, reported.
+    Working,
+    /// All that can be done is done, and announced; the run is about to move on.
+    Finished {
+        /// How it finished.
+        status: PhaseStatus,
+        /// When.
+        at: Timestamp,
+    },
+    /// A job failed for good and there is no error transition: nothing more is dispatched.
+    Halted,
+}
+
+/// How far one handler of an entry is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerEntry {
+    /// Its name.
+    pub name: HandlerName,
+    /// The version this entry has pinned; none until a worker that hosts a fitting one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<semver::Version>,
+    /// How many jobs it has; none until its list is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// Whether it had a list of jobs by declaration, so that its outputs are a list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_list: bool,
+    /// Whether each job's input is stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stored_inputs: bool,
+    /// How many of its jobs may be out at once.
+    pub window: u32,
+    /// Jobs below this index have been dispatched at least once.
+    pub cursor: u64,
+    /// How many are out.
+    pub out: u64,
+    /// How many are done.
+    pub done: u64,
+    /// How many failed for good.
+    pub failed: u64,
+    /// How many failed tries were followed by another.
+    pub retried: u64,
+    /// How many have an output that is not `null`.
+    pub outputs: u64,
+    /// How many of its jobs are not out and wait for another attempt.
+    pub waiting: u64,
+    /// The first failure for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure: Option<JobError>,
+}
+
+impl HandlerEntry {
+    /// Whether every job has come to its end.
+    pub fn is_finished(&self) -> bool {
+        self.total == Some(self.done + self.failed)
+    }
+
+    /// How many jobs have not been dispatched yet.
+    pub fn undispatched(&self) -> u64 {
+        self.total.unwrap_or(0).saturating_sub(self.cursor)
+    }
+}
+
+/// Where the outputs of a phase's latest finished entry are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryOutputs {
+    /// The phase.
+    pub phase: PhaseName,
+    /// The entry.
+    pub entry: EntryNo,
+    /// Its nonce.
+    pub nonce: Nonce,
+    /// What each handler left.
+    pub handlers: Vec<HandlerOutputs>,
+}
+
+/// What a handler left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerOutputs {
+    /// Its name.
+    pub name: HandlerName,
+    /// How many jobs it had.
+    pub total: u64,
+    /// How many outputs are stored; the others are `null`.
+    pub outputs: u64,
+    /// Whether its outputs are a list (otherwise there was one job by declaration).
+    pub is_list: bool,
+}

@@ -1,0 +1,174 @@
+//! Where the jobs of one handler of an entry stand: a bit for each job that has come to its end, and a record only
+//! for those that are out of the ordinary. A job on its first attempt needs neither record nor memory of its own.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Attempt, JobIndex};
+use crate::time::Timestamp;
+
+/// The jobs of one handler of the current entry.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct JobSet {
+    /// Which jobs have come to their end: done, or failed for good.
+    pub terminal: Bitmap,
+    /// Jobs that have been out before, or are no longer out, and have not come to their end.
+    pub exceptions: BTreeMap<JobIndex, Exception>,
+}
+
+/// A job that is not simply out on its first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exception {
+    /// The number of its last dispatch.
+    #[serde(rename = "a")]
+    pub attempt: Attempt,
+    /// How many tries have failed.
+    #[serde(rename = "f", default, skip_serializing_if = "is_zero")]
+    pub failed_tries: u32,
+    /// How many times it was handed back because its message came twice: its worker may have died of it.
+    #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
+    pub redelivered: u32,
+    /// Where it is.
+    #[serde(rename = "s")]
+    pub state: ExceptionState,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// Where a job is that is not simply out on its first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExceptionState {
+    /// It goes out again at this time.
+    #[serde(rename = "w")]
+    Waiting(Timestamp),
+    /// It is out.
+    #[serde(rename = "o")]
+    Out,
+}
+
+/// A set of job indexes, a bit each; grows as it is filled.
+#[derive(Clone, Debug, Default)]
+pub struct Bitmap {
+    bytes: Vec<u8>,
+    /// Byte ranges changed since they were last taken, in the order of change.
+    dirty: Vec<(usize, usize)>,
+}
+
+impl Bitmap {
+    /// The set whose bits are `bytes`, the lowest index in the lowest bit of the first byte.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self { bytes, dirty: Vec::new() }
+    }
+
+    /// The bits, without the zeros at the end.
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self.bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        &self.bytes[..end]
+    }
+
+    /// Whether `index` is in the set.
+    pub fn contains(&self, index: JobIndex) -> bool {
+        let (byte, mask) = place(index);
+        self.bytes.get(byte).is_some_and(|bits| bits & mask != 0)
+    }
+
+    /// Puts `index` in; whether it was not there before.
+    pub fn insert(&mut self, index: JobIndex) -> bool {
+        let (byte, mask) = place(index);
+        if self.bytes.len() <= byte {
+            self.bytes.resize(byte + 1, 0);
+        }
+        let new = self.bytes[byte] & mask == 0;
+        if new {
+            self.bytes[byte] |= mask;
+            self.mark(byte);
+        }
+        new
+    }
+
+    fn mark(&mut self, byte: usize) {
+        match self.dirty.last_mut() {
+            Some((start, end)) if (*start..=*end).contains(&byte) => *end = (*end).max(byte + 1),
+            _ => self.dirty.push((byte, byte + 1)),
+        }
+    }
+
+    /// How many indexes are in the set.
+    pub fn count(&self) -> u64 {
+        self.bytes.iter().map(|byte| u64::from(byte.count_ones())).sum()
+    }
+
+    /// The byte ranges that changed since the last call, as `(offset, bytes)`, in order and apart.
+    pub fn take_dirty(&mut self) -> Vec<(u64, Vec<u8>)> {
+        /// Two patches cost more than the bytes between them.
+        const WORTH_JOINING: usize = 24;
+        let mut ranges = std::mem::take(&mut self.dirty);
+        ranges.sort_unstable();
+        let mut joined: Vec<(usize, usize)> = Vec::new();
+        for (start, end) in ranges {
+            match joined.last_mut() {
+                Some(last) if start <= last.1 + WORTH_JOINING => last.1 = last.1.max(end),
+                _ => joined.push((start, end)),
+            }
+        }
+        joined.into_iter().map(|(start, end)| (start as u64, self.bytes[start..end].to_vec())).collect()
+    }
+}
+
+impl PartialEq for Bitmap {
+    /// Equal when the same indexes are in both; what was changed lately does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Bitmap {}
+
+const fn place(index: JobIndex) -> (usize, u8) {
+    ((index / 8) as usize, 1 << (index % 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bitmap_is_a_set() {
+        let mut bits = Bitmap::default();
+        assert!(bits.insert(3) && bits.insert(1_000_000) && !bits.insert(3));
+        assert!(bits.contains(3) && bits.contains(1_000_000) && !bits.contains(4) && !bits.contains(9_000_000));
+        assert_eq!(bits.count(), 2);
+        assert_eq!(Bitmap::from_bytes(bits.as_bytes().to_vec()), bits);
+    }
+
+    #[test]
+    fn patches_rebuild_the_bitmap() {
+        let (mut bits, mut copy) = (Bitmap::default(), Vec::new());
+        for round in 0..50_u64 {
+            for step in 0..round {
+                bits.insert((round * 7919 + step * 31) % 5000);
+            }
+            for (offset, bytes) in bits.take_dirty() {
+                let offset = usize::try_from(offset).unwrap();
+                copy.resize(copy.len().max(offset + bytes.len()), 0);
+                copy[offset..offset + bytes.len()].copy_from_slice(&bytes);
+            }
+        }
+        assert_eq!(Bitmap::from_bytes(copy), bits);
+        assert!(bits.take_dirty().is_empty());
+    }
+
+    #[test]
+    fn neighbours_share_a_patch() {
+        let mut bits = Bitmap::default();
+        (0..800).for_each(|index| assert!(bits.insert(index)));
+        assert_eq!(bits.take_dirty(), vec![(0, vec![0xff; 100])]);
+        bits.insert(1000);
+        bits.insert(90_000);
+        assert_eq!(bits.take_dirty(), vec![(125, vec![1]), (11250, vec![1])]);
+    }
+}

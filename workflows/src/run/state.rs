@@ -1,0 +1,256 @@
+//! The state of a run, and the history of how it came to it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::delta::Delta;
+use super::entry::{Entry, EntryOutputs};
+use super::jobs::JobSet;
+use super::{BitPatch, STATE_FORMAT};
+use crate::id::{EntryNo, HandlerName, JobIndex, Nonce, PhaseName, Revision, RunId, WorkflowName};
+use crate::message::event::PhaseStatus;
+use crate::message::outcome::JobError;
+use crate::time::Timestamp;
+
+/// A run: its head, where the jobs of its current entry stand, and what has changed since it was last written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Everything but the jobs.
+    pub head: Head,
+    /// Where the jobs of each handler of the current entry stand, in the order of the definition.
+    pub jobs: Vec<JobSet>,
+    pub(super) delta: Delta,
+}
+
+impl Run {
+    /// A run as it was stored.
+    pub fn from_parts(head: Head, jobs: Vec<JobSet>) -> Self {
+        Self { head, jobs, delta: Delta::default() }
+    }
+
+    /// What has changed since the last call; the head is written whole besides.
+    pub fn take_delta(&mut self) -> Delta {
+        self.collect_bits();
+        std::mem::take(&mut self.delta)
+    }
+
+    /// Moves changed bitmap bytes of the current entry into the delta.
+    pub(super) fn collect_bits(&mut self) {
+        let entry = self.head.entry.number;
+        for (handler, jobs) in self.jobs.iter_mut().enumerate() {
+            let patches = jobs.terminal.take_dirty().into_iter();
+            self.delta.bits.extend(patches.map(|(offset, bytes)| BitPatch {
+                entry,
+                handler: handler as u16,
+                offset,
+                bytes,
+            }));
+        }
+    }
+}
+
+/// Everything about a run but its jobs. Written whole with each commit, so it stays small.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The version of this format.
+    pub format: u16,
+    /// The run.
+    pub id: RunId,
+    /// Its workflow.
+    pub workflow: WorkflowName,
+    /// The revision it is pinned to.
+    pub revision: Revision,
+    /// The submitter's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Arc<str>>,
+    /// Its state.
+    pub state: RunState,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The entry it is in.
+    pub entry: Entry,
+    /// Whether it came here through an error transition, so that it will end `failed`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_error_path: bool,
+    /// What made it halt, fail, or leave the ordinary path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    /// The outputs of the phases it has finished, a latest entry each, in the order of their first visit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<EntryOutputs>,
+    /// Whether it has a result, which is stored apart.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_output: bool,
+    /// How many things have happened to it: the number of the last event of its history.
+    pub events: u64,
+    /// When it is to be woken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_at: Option<Timestamp>,
+    /// Whether a handler of the current entry waits for a worker.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_worker: bool,
+}
+
+impl Head {
+    /// Reads a stored head.
+    ///
+    /// # Errors
+    /// When it is of a format that this code does not read, or damaged; the text says which.
+    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u16,
+        }
+        let format = serde_json::from_slice::<Format>(json).map_err(|error| format!("damaged state: {error}"))?.format;
+        if format > STATE_FORMAT {
+            return Err(format!(
+                "state format {format} is newer than {STATE_FORMAT}, which this program reads; update it"
+            ));
+        }
+        serde_json::from_slice(json).map_err(|error| format!("damaged state: {error}"))
+    }
+
+    /// Writes the head as it is stored.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a head is plain data")
+    }
+}
+
+/// The state of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// It goes on by itself.
+    Running,
+    /// A job failed for good where there is no error transition. Not the end, but it does not go on by itself.
+    Halted,
+    /// It ended in a final phase that it did not reach through an error.
+    Succeeded,
+    /// It ended in a final phase that it reached through an error.
+    Failed,
+    /// It was ended by an order.
+    Canceled,
+}
+
+impl RunState {
+    /// Whether nothing changes any more.
+    pub const fn is_ended(self) -> bool {
+        match self {
+            Self::Running | Self::Halted => false,
+            Self::Succeeded | Self::Failed | Self::Canceled => true,
+        }
+    }
+
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Halted => "halted",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// What made a run halt, fail, or leave the ordinary path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The phase in which it happened.
+    pub phase: PhaseName,
+    /// The handler, when it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<HandlerName>,
+    /// The job, when it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<JobIndex>,
+    /// What went wrong.
+    pub error: JobError,
+}
+
+/// Something that happened to a run. Numbered 1, 2, 3… without gaps; folding a history gives the run's phases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEvent {
+    /// Its number.
+    pub n: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub what: HistoryKind,
+}
+
+/// What can happen to a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HistoryKind {
+    /// It was started.
+    Started {
+        /// The revision it is pinned to.
+        revision: Revision,
+    },
+    /// It entered a phase.
+    Entered {
+        /// The entry's number.
+        entry: EntryNo,
+        /// Its nonce.
+        nonce: Nonce,
+        /// The phase.
+        phase: PhaseName,
+        /// The phase it came from.
+        from: Option<PhaseName>,
+        /// Whether by the error transition.
+        on_error: bool,
+    },
+    /// A handler's version was chosen.
+    Pinned {
+        /// The entry.
+        entry: EntryNo,
+        /// The handler.
+        handler: HandlerName,
+        /// The version.
+        version: semver::Version,
+    },
+    /// A phase finished.
+    Finished {
+        /// The entry.
+        entry: EntryNo,
+        /// How.
+        status: PhaseStatus,
+        /// What each handler came to.
+        handlers: Vec<HandlerTally>,
+    },
+    /// It cannot go on by itself.
+    Halted {
+        /// Why.
+        cause: Cause,
+    },
+    /// It ended.
+    Ended {
+        /// In this state.
+        state: RunState,
+        /// Why, if somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+/// What a handler came to within an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerTally {
+    /// The handler.
+    pub handler: HandlerName,
+    /// How many jobs it had; none when its list was never sealed.
+    pub total: Option<u64>,
+    /// How many are done.
+    pub done: u64,
+    /// How many failed for good.
+    pub failed: u64,
+    /// How many failed tries were followed by another.
+    pub retried: u64,
+    /// A digest of the bitmap of jobs that came to their end: 64-bit FNV-1a, in hexadecimal.
+    pub digest: String,
+}
