@@ -1,7 +1,7 @@
 //! Where the jobs of one handler of an entry stand: a bit for each job that has come to its end, and a record only
 //! for those that are out of the ordinary. A job on its first attempt needs neither record nor memory of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,59 @@ use crate::time::Timestamp;
 pub struct JobSet {
     /// Which jobs have come to their end: done, or failed for good.
     pub terminal: Bitmap,
-    /// Jobs that have been out before, or are no longer out, and have not come to their end.
-    pub exceptions: BTreeMap<JobIndex, Exception>,
+    exceptions: BTreeMap<JobIndex, Exception>,
+    /// The waiting ones among the exceptions, by when they go out again.
+    due: BTreeSet<(Timestamp, JobIndex)>,
+}
+
+impl JobSet {
+    /// The jobs as they were stored.
+    pub fn from_parts(terminal: Bitmap, exceptions: impl IntoIterator<Item = (JobIndex, Exception)>) -> Self {
+        let mut jobs = Self { terminal, ..Self::default() };
+        for (index, exception) in exceptions {
+            jobs.set(index, exception);
+        }
+        jobs
+    }
+
+    /// The record of a job that has one.
+    pub fn exception(&self, index: JobIndex) -> Option<&Exception> {
+        self.exceptions.get(&index)
+    }
+
+    /// Every record, in the order of the jobs.
+    pub fn exceptions(&self) -> impl Iterator<Item = (JobIndex, &Exception)> {
+        self.exceptions.iter().map(|(&index, exception)| (index, exception))
+    }
+
+    /// Puts a record in place of the one that was there.
+    pub fn set(&mut self, index: JobIndex, exception: Exception) {
+        self.remove(index);
+        if let ExceptionState::Waiting(at) = exception.state {
+            self.due.insert((at, index));
+        }
+        self.exceptions.insert(index, exception);
+    }
+
+    /// Takes the record away; whether there was one.
+    pub fn remove(&mut self, index: JobIndex) -> bool {
+        let Some(exception) = self.exceptions.remove(&index) else { return false };
+        if let ExceptionState::Waiting(at) = exception.state {
+            self.due.remove(&(at, index));
+        }
+        true
+    }
+
+    /// When the next waiting job goes out again.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.first().map(|&(at, _)| at)
+    }
+
+    /// The waiting job that is most overdue at `now`.
+    pub fn most_overdue(&self, now: Timestamp) -> Option<(JobIndex, Exception)> {
+        let &(at, index) = self.due.first()?;
+        (at <= now).then(|| (index, self.exceptions[&index]))
+    }
 }
 
 /// A job that is not simply out on its first attempt.

@@ -1,26 +1,30 @@
 //! A run: its state, what can happen to it, and the one function that decides what happens next.
 //!
-//! In reading order: [`Run`] is the state; [`Event`] what can happen; `apply` decides; [`Effect`] and [`Question`]
+//! In reading order: [`Run`] is the state; [`Event`] what can happen; [`apply()`] decides; [`Effect`] and [`Question`]
 //! are what it asks for; [`Delta`] is what has to be written down. Nothing here reads a clock, draws a random number
 //! or talks to anyone: time and chance come in with a [`Moment`].
 
-// mod apply;
+mod apply;
 mod delta;
+mod dispatch;
 mod effect;
 mod entry;
 mod event;
 mod jobs;
-// mod phase;
-// mod retry;
+mod outcomes;
+mod phase;
+mod retry;
 mod state;
 
-// pub use apply::{apply, start};
+pub use apply::{apply, start};
 pub use delta::{BitPatch, Delta, ExceptionChange, FailureRecord, ForgottenEntry, OutputPage};
 pub use effect::{Dispatch, Effect, JobTicket, Question, Step};
 pub use entry::{Entry, EntryOutputs, HandlerEntry, HandlerOutputs, Stage};
 pub use event::{Event, Ignored, Listing, Moment, Resolution};
 pub use jobs::{Bitmap, Exception, ExceptionState, JobSet};
 pub use state::{Cause, HandlerTally, Head, HistoryEvent, HistoryKind, Run, RunState};
+
+use crate::time::Millis;
 
 /// The version of the stored state that this code writes. It reads this one and the one before.
 pub const STATE_FORMAT: u16 = 1;
@@ -34,5 +38,8 @@ pub const DEFAULT_WINDOW: u32 = 1024;
 /// How many failures of an entry are kept in full; further ones are counted.
 pub const MAX_FAILURES_KEPT: u64 = 1000;
 
-/// How many times a job may lose its worker while it travels alone before that counts as its own failure.
-pub const REDELIVERIES_BEFORE_SUSPICION: u32 = 1;
+/// How long a finished phase waits to be moved on before its end is announced again.
+pub const ANNOUNCE_AGAIN: Millis = Millis::from_secs(30);
+
+/// How often a run that waits for a worker looks again, besides being woken when one comes.
+pub const LOOK_FOR_WORKERS: Millis = Millis::from_mins(1);

@@ -1,0 +1,183 @@
+//! What workers report about jobs. A job's end is recorded once, whatever arrives how often and in what order.
+
+use super::apply::{Applied, Turn};
+use super::delta::{ExceptionChange, FailureRecord, OutputPage};
+use super::entry::Stage;
+use super::event::Ignored;
+use super::jobs::{Exception, ExceptionState};
+use super::{MAX_FAILURES_KEPT, retry};
+use crate::definition::RetryPolicy;
+use crate::id::{HandlerName, JobIndex};
+use crate::message::outcome::{JobError, Outcome, Status};
+use crate::payload::Payload;
+use crate::time::Millis;
+
+/// How long a job waits that was handed back by a worker that cannot do it at all.
+const UNFIT_WORKER_DELAY: Millis = Millis::from_secs(1);
+
+impl Turn<'_> {
+    /// Applies the outcomes one by one; those of unknown, ended or superseded attempts change nothing.
+    pub(super) fn jobs_finished(
+        &mut self,
+        name: &HandlerName,
+        done: &[(JobIndex, u64)],
+        outcomes: &[Outcome],
+    ) -> Applied {
+        // A halted entry still counts what was out: it may go on from there.
+        if matches!(self.run.head.entry.stage, Stage::Finished { .. }) {
+            return Err(Ignored::TooLate);
+        }
+        let Some((place, spec)) = self.phase().and_then(|phase| phase.handler(name)) else {
+            return Err(Ignored::UnknownHandler);
+        };
+        let retry = spec.retry;
+        let cursor = self.run.head.entry.handlers[place].cursor;
+        let mut accepted = 0_u64;
+        let mut outputs = Vec::new();
+        for &(first, count) in done {
+            for index in first..first.saturating_add(count).min(cursor) {
+                accepted += u64::from(self.is_current(place, index, 1));
+                self.done_if_current(place, index, 1);
+            }
+        }
+        for outcome in outcomes {
+            if !self.is_current(place, outcome.index, outcome.attempt) {
+                continue;
+            }
+            accepted += 1;
+            match outcome.status {
+                Status::Done => {
+                    self.done_if_current(place, outcome.index, outcome.attempt);
+                    outputs.extend(output_of(outcome));
+                }
+                Status::Failed => self.failed(place, outcome, retry),
+                Status::Returned => self.returned(place, outcome, retry),
+            }
+        }
+        if accepted == 0 {
+            return Err(Ignored::Stale);
+        }
+        if !outputs.is_empty() {
+            self.run.head.entry.handlers[place].outputs += outputs.len() as u64;
+            let entry = self.run.head.entry.number;
+            self.run.delta.outputs.push(OutputPage { entry, handler: place as u16, items: outputs });
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// The fence: whether this attempt is the job's last, is out, and has not been reported on.
+    fn is_current(&self, place: usize, index: JobIndex, attempt: u32) -> bool {
+        let jobs = &self.run.jobs[place];
+        if index >= self.run.head.entry.handlers[place].cursor || jobs.terminal.contains(index) {
+            return false;
+        }
+        match jobs.exception(index) {
+            None => attempt == 1,
+            Some(exception) => attempt == exception.attempt && exception.state == ExceptionState::Out,
+        }
+    }
+
+    fn done_if_current(&mut self, place: usize, index: JobIndex, attempt: u32) {
+        if self.is_current(place, index, attempt) {
+            let handler = &mut self.run.head.entry.handlers[place];
+            handler.out -= 1;
+            handler.done += 1;
+            self.come_to_end(place, index);
+        }
+    }
+
+    fn come_to_end(&mut self, place: usize, index: JobIndex) {
+        let jobs = &mut self.run.jobs[place];
+        jobs.terminal.insert(index);
+        if jobs.remove(index) {
+            let entry = self.run.head.entry.number;
+            let change = ExceptionChange { entry, handler: place as u16, index, exception: None };
+            self.run.delta.exceptions.push(change);
+        }
+    }
+
+    fn failed(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
+        let error = outcome.error.clone();
+        let error = error.unwrap_or_else(|| JobError::new("error", "the worker did not say why"));
+        let before = self.record_of(place, outcome);
+        let failed_tries = before.failed_tries.saturating_add(1);
+        if !error.retry || failed_tries >= retry.max_attempts {
+            return self.fail_for_good(place, outcome, error);
+        }
+        let wait = error.retry_after.map_or_else(
+            || retry::wait(retry, failed_tries, self.moment.random ^ outcome.index),
+            |asked| asked.min(retry::LONGEST_WAIT),
+        );
+        self.run.head.entry.handlers[place].retried += 1;
+        self.wait(place, outcome.index, Exception { failed_tries, ..before }, wait);
+    }
+
+    /// Handed back, not tried, or not known to have been. Only a job that came back twice because its message did,
+    /// and so travelled alone the second time, is held responsible for the worker that was lost.
+    fn returned(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
+        let kind = outcome.error.as_ref().map_or("draining", |error| &*error.kind);
+        let mut record = self.record_of(place, outcome);
+        if kind == "redelivered" {
+            if record.redelivered > 0 {
+                record.failed_tries = record.failed_tries.saturating_add(1);
+            }
+            record.redelivered = record.redelivered.saturating_add(1);
+            if record.failed_tries >= retry.max_attempts {
+                let lost = record.redelivered;
+                let words = format!("its worker was lost {lost} times while it was out");
+                return self.fail_for_good(place, outcome, JobError::new("worker-lost", words).for_good());
+            }
+        }
+        let wait = match kind {
+            "redelivered" | "draining" | "busy" => Millis(0),
+            _ => UNFIT_WORKER_DELAY,
+        };
+        self.wait(place, outcome.index, record, wait);
+    }
+
+    /// The record of a job that is out, as far as it has one.
+    fn record_of(&self, place: usize, outcome: &Outcome) -> Exception {
+        let none = Exception { attempt: outcome.attempt, failed_tries: 0, redelivered: 0, state: ExceptionState::Out };
+        self.run.jobs[place].exception(outcome.index).copied().unwrap_or(none)
+    }
+
+    fn wait(&mut self, place: usize, index: JobIndex, record: Exception, wait: Millis) {
+        let state = ExceptionState::Waiting(self.moment.now.plus(wait));
+        let handler = &mut self.run.head.entry.handlers[place];
+        handler.out -= 1;
+        handler.waiting += 1;
+        self.set_exception(place, index, Exception { state, ..record });
+    }
+
+    pub(super) fn set_exception(&mut self, place: usize, index: JobIndex, exception: Exception) {
+        self.run.jobs[place].set(index, exception);
+        let entry = self.run.head.entry.number;
+        let change = ExceptionChange { entry, handler: place as u16, index, exception: Some(exception) };
+        self.run.delta.exceptions.push(change);
+    }
+
+    fn fail_for_good(&mut self, place: usize, outcome: &Outcome, error: JobError) {
+        let entry = self.run.head.entry.number;
+        let handler = &mut self.run.head.entry.handlers[place];
+        handler.out -= 1;
+        handler.failed += 1;
+        handler.first_failure.get_or_insert_with(|| error.clone());
+        if handler.failed <= MAX_FAILURES_KEPT {
+            self.run.delta.failures.push(FailureRecord {
+                entry,
+                handler: place as u16,
+                index: outcome.index,
+                attempt: outcome.attempt,
+                error,
+                at: self.moment.now,
+            });
+        }
+        self.come_to_end(place, outcome.index);
+    }
+}
+
+fn output_of(outcome: &Outcome) -> Option<(JobIndex, Payload)> {
+    let output = outcome.output.as_ref().filter(|output| !output.is_null())?;
+    Some((outcome.index, output.clone()))
+}
