@@ -1,2 +1,59 @@
-//! To come.
-fn main() {}
+//! `cargo xtask`: what a contributor types. It finds or installs what the tests need, starts private services, runs
+//! cargo and sums up. It never builds on phasework's own crates, so that it is there before they compile.
+
+mod check;
+mod install;
+mod rabbitmq;
+mod redis;
+mod services;
+mod tally;
+mod test;
+mod tied;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// What a contributor types.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask test                             everything, on real RabbitMQ and Redis
+  cargo xtask test fan_in                      the tests with `fan_in` in their name
+  cargo xtask with cargo test -p phasework-store    one crate, with services at hand
+  cargo xtask check                            what a change must pass besides the tests";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run all tests, with a RabbitMQ and a Redis of their own
+    ///
+    /// RabbitMQ and Redis are taken from this machine. On Debian and Ubuntu, as root or with sudo, a missing one is
+    /// installed with apt-get. Private instances are started on free ports of 127.0.0.1, in a temporary directory, and
+    /// are stopped and removed at the end, however that comes. An instance that runs already is never touched.
+    ///
+    /// To use your own, set PHASEWORK_TEST_BROKER_URL (amqp://…) and PHASEWORK_TEST_STORE_URL (redis://…).
+    ///
+    /// The last line is `N passed, N failed, N skipped`; the exit status is that of the tests.
+    Test(test::Arguments),
+    /// Run a command with a RabbitMQ and a Redis of its own
+    ///
+    /// The command finds them in PHASEWORK_TEST_BROKER_URL and PHASEWORK_TEST_STORE_URL. They end when it ends.
+    With(test::WithArguments),
+    /// Check formatting, lints, documentation, and licences where cargo-deny is installed
+    Check,
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Test(arguments) => test::run(&arguments),
+        Command::With(arguments) => test::with(&arguments),
+        Command::Check => check::run(),
+    }
+}

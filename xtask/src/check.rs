@@ -1,0 +1,46 @@
+//! `cargo xtask check`: what a change must pass besides the tests. All parts run, so that one round shows everything.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+
+use crate::install::find_on_path;
+
+/// The parts, by what they are called, with the arguments of cargo.
+const PARTS: [(&str, &[&str]); 3] = [
+    ("formatting (mend with `cargo fmt --all`)", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ("documentation", &["doc", "--workspace", "--no-deps"]),
+];
+
+/// Runs every part and says which did not pass.
+pub(crate) fn run() -> Result<ExitCode> {
+    let mut failed = Vec::new();
+    for (name, arguments) in PARTS {
+        if !passes(name, arguments)? {
+            failed.push(name);
+        }
+    }
+    let licences = "licences, sources and banned crates";
+    if find_on_path("cargo-deny").is_none() {
+        println!("xtask: {licences}: left out, as cargo-deny is not installed");
+    } else if !passes(licences, &["deny", "--workspace", "check", "bans", "licenses", "sources"])? {
+        failed.push(licences);
+    }
+    if failed.is_empty() {
+        println!("xtask: all checks pass");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for name in failed {
+        println!("xtask: does not pass: {name}");
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+fn passes(name: &str, arguments: &[&str]) -> Result<bool> {
+    println!("xtask: {name}");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    let status = command.args(arguments).env("RUSTDOCFLAGS", "-D warnings").status();
+    Ok(status.with_context(|| format!("cannot run `cargo {}`", arguments.join(" ")))?.success())
+}

@@ -1,0 +1,213 @@
+//! A RabbitMQ and a Redis for one use: found or installed, started on free ports of 127.0.0.1 in a directory of their
+//! own, ended and removed with the [`Services`] value. What runs already on this machine is never touched.
+
+use std::fs::File;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::tied::{Directory, Tied};
+use crate::{install, rabbitmq, redis};
+
+/// Where tests look for a broker.
+pub(crate) const BROKER_URL: &str = "PHASEWORK_TEST_BROKER_URL";
+/// Where tests look for a store.
+pub(crate) const STORE_URL: &str = "PHASEWORK_TEST_STORE_URL";
+
+/// What will be used, known before anything is started.
+pub(crate) struct Plan {
+    broker: Source,
+    store: Source,
+}
+
+enum Source {
+    /// Somebody else's, by its address.
+    Given(String),
+    /// Ours, to be started from this file.
+    Program(PathBuf),
+}
+
+impl Plan {
+    /// Takes the addresses from the environment; finds, or else installs, the programs for those that are not set.
+    pub(crate) fn make() -> Result<Self> {
+        let given = |name| std::env::var(name).ok().filter(|url: &String| !url.is_empty());
+        let (broker, store) = (given(BROKER_URL), given(STORE_URL));
+        let mut needed = Vec::new();
+        needed.extend(broker.is_none().then_some(rabbitmq::NEEDED));
+        needed.extend(store.is_none().then_some(redis::NEEDED));
+        let mut programs = install::find_or_install(&needed)?.into_iter();
+        let mut source = |given: Option<String>| {
+            given.map(Source::Given).or_else(|| programs.next().map(Source::Program)).context("a program per service")
+        };
+        Ok(Self { broker: source(broker)?, store: source(store)? })
+    }
+
+    /// Starts what has to be started, and returns when it answers.
+    pub(crate) fn start(self, keep: bool) -> Result<Services> {
+        let directory = Directory::create(keep)?;
+        let mut started = Vec::new();
+        let store_url = match self.store {
+            Source::Given(url) => url,
+            Source::Program(program) => redis::start(&program, &space(&directory, "redis")?, &mut started)?,
+        };
+        let broker_url = match self.broker {
+            Source::Given(url) => url,
+            Source::Program(program) => rabbitmq::start(&program, &space(&directory, "rabbitmq")?, &mut started)?,
+        };
+        if keep && !started.is_empty() {
+            println!("xtask: logs and data stay in {}", directory.path().display());
+        }
+        Ok(Services { broker_url, store_url, _started: started, _directory: directory })
+    }
+}
+
+/// Running services. They end, and what they wrote goes, with this value.
+pub(crate) struct Services {
+    /// The broker's address, `amqp://…`.
+    pub(crate) broker_url: String,
+    /// The store's address, `redis://…`.
+    pub(crate) store_url: String,
+    // Dropped in this order: the directory goes when nobody writes to it any more.
+    _started: Vec<Tied>,
+    _directory: Directory,
+}
+
+impl Services {
+    /// Tells `command` where the services are.
+    pub(crate) fn announce_to(&self, command: &mut Command) {
+        command.env(BROKER_URL, &self.broker_url).env(STORE_URL, &self.store_url);
+    }
+}
+
+fn space(directory: &Directory, name: &str) -> Result<PathBuf> {
+    let path = directory.path().join(name);
+    std::fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    Ok(path)
+}
+
+/// `N` ports of 127.0.0.1 that nobody listens on. They lie below the range from which systems draw ports for outgoing
+/// connections, so that one is not taken before its service has started.
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // Where to begin depends on the process, so that two of them at once seldom meet.
+    let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
+    let mut held = Vec::new();
+    for port in (first..32_000).chain(20_000..first) {
+        if held.len() == N {
+            break;
+        }
+        // Held until all are found: the same one is not found twice.
+        held.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    let ports: Vec<u16> = held.iter().filter_map(|listener| Some(listener.local_addr().ok()?.port())).collect();
+    <[u16; N]>::try_from(ports).ok().context("no free ports on 127.0.0.1 between 20000 and 32000")
+}
+
+/// A file for all that a service writes.
+pub(crate) fn log_file(path: &Path) -> Result<(File, File)> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    let clone = file.try_clone().with_context(|| format!("cannot open {} twice", path.display()))?;
+    Ok((file, clone))
+}
+
+/// A service that is starting.
+pub(crate) struct Starting<'a> {
+    /// What to call it.
+    pub(crate) name: &'a str,
+    /// Its process.
+    pub(crate) process: &'a mut Tied,
+    /// What it writes, shown when it does not start.
+    pub(crate) log: &'a Path,
+    /// How long it may take.
+    pub(crate) limit: Duration,
+}
+
+impl Starting<'_> {
+    /// Asks until `answers` succeeds. An error says how the service ended, or what it answered last.
+    pub(crate) fn until(self, mut answers: impl FnMut() -> io::Result<()>) -> Result<()> {
+        let began = Instant::now();
+        let mut told = Duration::ZERO;
+        loop {
+            let error = match answers() {
+                Ok(()) => {
+                    println!("xtask: {} is ready after {:.1} s", self.name, began.elapsed().as_secs_f64());
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let waited = began.elapsed();
+            if let Some(status) = self.process.ended()? {
+                bail!("{} ended before it was ready ({status}).\n{}", self.name, tail(self.log));
+            }
+            if waited > self.limit {
+                bail!("{} is not ready after {} s: {error}.\n{}", self.name, self.limit.as_secs(), tail(self.log));
+            }
+            if waited > told + Duration::from_secs(5) {
+                told = waited;
+                println!("xtask: waiting for {}, {} s", self.name, waited.as_secs());
+            }
+            pause();
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a starting service sends no word when it is ready: it has to be asked")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+/// The end of a log, introduced.
+fn tail(log: &Path) -> String {
+    let content = std::fs::read(log).unwrap_or_default();
+    let content = String::from_utf8_lossy(&content);
+    let lines: Vec<&str> = content.lines().collect();
+    if lines.is_empty() {
+        return String::from("It wrote nothing.");
+    }
+    format!("The last it wrote:\n  {}", lines[lines.len().saturating_sub(30)..].join("\n  "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ_and_are_free() {
+        let ports = free_ports::<4>().unwrap();
+        let held: Vec<TcpListener> =
+            ports.iter().map(|port| TcpListener::bind(("127.0.0.1", *port)).unwrap()).collect();
+        assert_eq!(held.len(), 4);
+    }
+
+    /// What a service that runs `script` and answers `answer` ends up with.
+    fn start(script: &str, limit: Duration, answer: impl FnMut() -> io::Result<()>) -> Result<()> {
+        let directory = Directory::create(false).unwrap();
+        let log = directory.path().join("log");
+        let (out, err) = log_file(&log).unwrap();
+        let mut command = crate::tied::command("/bin/sh");
+        let mut process = Tied::spawn(command.args(["-c", script]).stdout(out).stderr(err)).unwrap();
+        Starting { name: "it", process: &mut process, log: &log, limit }.until(answer)
+    }
+
+    #[test]
+    fn a_service_is_waited_for_until_it_answers_ends_or_takes_too_long() {
+        let refuse = || Err(io::Error::other("not yet"));
+        let mut asked = 0;
+        let third_time = || {
+            asked += 1;
+            if asked < 3 { Err(io::Error::other("not yet")) } else { Ok(()) }
+        };
+        start("exec sleep 600", Duration::from_secs(60), third_time).unwrap();
+
+        let error = start("echo no such luck >&2; exit 3", Duration::from_secs(60), refuse).unwrap_err().to_string();
+        assert!(error.contains("ended before it was ready (exit status: 3)"), "{error}");
+        assert!(error.contains("no such luck"), "{error}");
+
+        let error = start("exec sleep 600", Duration::ZERO, refuse).unwrap_err().to_string();
+        assert!(error.contains("not ready after 0 s: not yet"), "{error}");
+        assert!(error.contains("It wrote nothing."), "{error}");
+    }
+}

@@ -1,0 +1,146 @@
+//! `cargo xtask test` and `cargo xtask with`: builds, starts the services, runs, sums up. Which tests there are is
+//! cargo's business, and what they need to know is in two environment variables.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::process::{ChildStdout, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::services::{Plan, Services};
+use crate::tally::Tally;
+use crate::tied::{self, Tied};
+
+/// What `cargo xtask test` is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only the tests whose name contains this
+    filter: Option<String>,
+    /// Leave the services' logs and data where they are, and say where
+    #[arg(long)]
+    keep: bool,
+    /// Start no services; tests that need one find it only where the environment already names it
+    #[arg(long)]
+    no_services: bool,
+    /// For the test programs, such as `-- --nocapture`
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    passed_on: Vec<OsString>,
+}
+
+/// What `cargo xtask with` is told.
+#[derive(clap::Args)]
+pub(crate) struct WithArguments {
+    /// Leave the services' logs and data where they are, and say where
+    #[arg(long)]
+    keep: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs a command with services. Its status becomes ours.
+pub(crate) fn with(arguments: &WithArguments) -> Result<ExitCode> {
+    let services = Plan::make()?.start(arguments.keep)?;
+    let mut command = tied::command(&arguments.command[0]);
+    services.announce_to(command.args(&arguments.command[1..]));
+    let status = Tied::spawn(&mut command).and_then(Tied::wait).context("cannot run the command")?;
+    Ok(code(status))
+}
+
+/// Runs the tests of the whole workspace, and their documentation's examples.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let began = Instant::now();
+    // What cannot work is said before minutes of compiling.
+    let plan = if arguments.no_services { None } else { Some(Plan::make()?) };
+    let status = Command::new(cargo()).args(["test", "--workspace", "--all-targets", "--no-run"]).status();
+    let status = status.context("cannot run cargo")?;
+    if !status.success() {
+        eprintln!("xtask: the tests do not compile, so none has run");
+        return Ok(code(status));
+    }
+    let services = plan.map(|plan| plan.start(arguments.keep)).transpose()?;
+
+    let mut tally = Tally::default();
+    let mut result = ExitCode::SUCCESS;
+    for targets in ["--all-targets", "--doc"] {
+        let failed_before = tally.failed;
+        let status = cargo_test(targets, arguments, services.as_ref(), &mut tally)?;
+        if !status.success() {
+            result = code(status);
+            if tally.failed == failed_before {
+                tally.failed += 1;
+                tally.failures.push(format!("`cargo test {targets}` ended with {status} (see above)"));
+            }
+        }
+    }
+    drop(services);
+    report(&tally, began.elapsed());
+    Ok(result)
+}
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
+}
+
+/// Runs one `cargo test`, shows what it writes and counts along.
+fn cargo_test(
+    targets: &str,
+    arguments: &Arguments,
+    services: Option<&Services>,
+    tally: &mut Tally,
+) -> Result<ExitStatus> {
+    let mut command = tied::command(cargo());
+    command.args(["test", "--workspace", targets, "--no-fail-fast"]).args(&arguments.filter);
+    if !arguments.passed_on.is_empty() {
+        command.arg("--").args(&arguments.passed_on);
+    }
+    if let Some(services) = services {
+        services.announce_to(&mut command);
+    }
+    let mut process = Tied::spawn(command.stdout(Stdio::piped())).context("cannot run cargo")?;
+    let stdout = process.take_stdout().context("cargo's output is not piped")?;
+
+    let shared = Arc::new(Mutex::new(std::mem::take(tally)));
+    let at_the_end = show(stdout, Arc::clone(&shared));
+    let status = process.wait().context("cannot wait for cargo")?;
+    // A program that a test left running, out of our reach, could hold the output open for ever.
+    if at_the_end.recv_timeout(Duration::from_secs(10)) == Err(mpsc::RecvTimeoutError::Timeout) {
+        eprintln!("xtask: a test has left a program running that holds its output open");
+    }
+    *tally = std::mem::take(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner));
+    tally.end();
+    Ok(status)
+}
+
+/// Writes out and counts every line, on a thread of its own; the channel closes at the end of them.
+fn show(stdout: ChildStdout, tally: Arc<Mutex<Tally>>) -> mpsc::Receiver<()> {
+    let (open, at_the_end) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        let _open = open;
+        for line in BufReader::new(stdout).split(b'\n') {
+            let Ok(mut line) = line else { return };
+            tally.lock().unwrap_or_else(PoisonError::into_inner).read(String::from_utf8_lossy(&line).trim_end());
+            line.push(b'\n');
+            // Nobody may be reading any more; the tests and their count go on.
+            io::stdout().write_all(&line).ok();
+        }
+    });
+    at_the_end
+}
+
+fn report(tally: &Tally, took: Duration) {
+    println!();
+    if !tally.failures.is_empty() {
+        println!("Failed:");
+        tally.failures.iter().for_each(|name| println!("  {name}"));
+    }
+    println!("Took {} min {} s.", took.as_secs() / 60, took.as_secs() % 60);
+    println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+}
+
+/// The status of a child as our own; one that ended by a signal is a failure.
+fn code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
