@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Body;
+use super::{Batch, Body};
 use crate::id::{EntryNo, Nonce, PhaseName, Revision, RunId, WorkflowName};
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -18,6 +18,15 @@ pub struct StartRuns {
 
 impl Body for StartRuns {
     const KIND: &'static str = "StartRun";
+}
+
+impl Batch for StartRuns {
+    type Item = StartRun;
+    const ITEMS: &'static str = "items";
+
+    fn into_items(self) -> Vec<StartRun> {
+        self.items
+    }
 }
 
 /// A run to start. Starting one that exists changes nothing, and is answered alike.
@@ -61,6 +70,15 @@ impl Body for PhasesFinished {
     const KIND: &'static str = "PhaseFinished";
 }
 
+impl Batch for PhasesFinished {
+    type Item = PhaseFinished;
+    const ITEMS: &'static str = "items";
+
+    fn into_items(self) -> Vec<PhaseFinished> {
+        self.items
+    }
+}
+
 /// A phase of a run that finished: every job is done, or one has failed for good.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseFinished {
@@ -99,6 +117,15 @@ pub struct Controls {
 
 impl Body for Controls {
     const KIND: &'static str = "Control";
+}
+
+impl Batch for Controls {
+    type Item = Control;
+    const ITEMS: &'static str = "items";
+
+    fn into_items(self) -> Vec<Control> {
+        self.items
+    }
 }
 
 /// An order for a run.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Body;
+use super::{Batch, Body};
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, PhaseName, RunId, WorkflowName};
 use crate::payload::Payload;
 use crate::time::Millis;
@@ -16,6 +16,15 @@ pub struct Jobs {
 
 impl Body for Jobs {
     const KIND: &'static str = "Jobs";
+}
+
+impl Batch for Jobs {
+    type Item = JobGroup;
+    const ITEMS: &'static str = "groups";
+
+    fn into_items(self) -> Vec<JobGroup> {
+        self.groups
+    }
 }
 
 /// Jobs of one handler within one entry of one run.

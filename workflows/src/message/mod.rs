@@ -10,8 +10,11 @@ pub mod outcome;
 pub mod presence;
 pub mod submission;
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// The version of the protocol that this code speaks. Readers refuse what is newer.
 pub const PROTOCOL: u32 = 1;
@@ -26,6 +29,26 @@ pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 pub trait Body: Serialize + DeserializeOwned {
     /// The value of the message's `type` property.
     const KIND: &'static str;
+}
+
+/// A body that carries many things of one kind, so that a bad one can be set aside alone.
+pub trait Batch: Body {
+    /// One of them.
+    type Item: DeserializeOwned;
+    /// The name of the field that holds them.
+    const ITEMS: &'static str;
+
+    /// All of them.
+    fn into_items(self) -> Vec<Self::Item>;
+}
+
+/// An item of a batch that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadItem {
+    /// A body with this item alone.
+    pub body: Vec<u8>,
+    /// What is wrong with it.
+    pub reason: DecodeError,
 }
 
 /// Why a body is not what its kind says.
@@ -89,6 +112,34 @@ pub fn decode<T: Body>(body: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// Reads a batch; items that cannot be read do not keep the others from being read.
+///
+/// # Errors
+/// When the batch itself cannot be read.
+pub fn decode_batch<T: Batch>(body: &[u8]) -> Result<(Vec<T::Item>, Vec<BadItem>), DecodeError> {
+    let whole = match decode::<T>(body) {
+        Ok(batch) => return Ok((batch.into_items(), Vec::new())),
+        Err(error @ DecodeError::Malformed { .. }) => error,
+        Err(error) => return Err(error),
+    };
+    let Ok(fields) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(body) else { return Err(whole) };
+    let version = fields.get("v").and_then(|v| v.get().parse::<u32>().ok());
+    let items = fields.get(T::ITEMS).and_then(|items| serde_json::from_str::<Vec<&RawValue>>(items.get()).ok());
+    let (Some(PROTOCOL), Some(items)) = (version, items) else { return Err(whole) };
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for item in items {
+        match serde_json::from_str::<T::Item>(item.get()) {
+            Ok(item) => good.push(item),
+            Err(error) => bad.push(BadItem {
+                body: format!("{{\"v\":{PROTOCOL},\"{}\":[{}]}}", T::ITEMS, item.get()).into_bytes(),
+                reason: DecodeError::Malformed { kind: T::KIND, message: error.to_string() },
+            }),
+        }
+    }
+    // With every item good the fault lies elsewhere in the batch.
+    if bad.is_empty() { Err(whole) } else { Ok((good, bad)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::event::{PhaseStatus, PhasesFinished};
@@ -124,6 +175,20 @@ mod tests {
         assert!(decode::<WorkersWanted>(deep.as_bytes()).is_err());
         let large = vec![b' '; MAX_BODY_BYTES + 1];
         assert_eq!(decode::<WorkersWanted>(&large), Err(DecodeError::TooLarge { size: large.len() }));
+    }
+
+    #[test]
+    fn a_bad_item_is_set_aside_alone() {
+        let golden = include_str!("golden/phase_finished.json").replace('\n', "");
+        let item = &golden[golden.find('[').unwrap() + 1..golden.rfind(']').unwrap()];
+        let mixed = format!(r#"{{"v":1,"items":[{item},{{"run":"no"}},7,{item}]}}"#);
+        let (good, bad) = decode_batch::<PhasesFinished>(mixed.as_bytes()).unwrap();
+        assert_eq!(good.len(), 2);
+        let bodies: Vec<_> = bad.iter().map(|bad| String::from_utf8_lossy(&bad.body).into_owned()).collect();
+        assert_eq!(bodies, [r#"{"v":1,"items":[{"run":"no"}]}"#, r#"{"v":1,"items":[7]}"#]);
+        for hopeless in ["", "7", r#"{"v":1}"#, r#"{"v":2,"items":[]}"#, r#"{"v":1,"items":7}"#] {
+            assert!(decode_batch::<PhasesFinished>(hopeless.as_bytes()).is_err(), "{hopeless}");
+        }
     }
 
     /// The wire format is frozen: these texts are what other programs, in other languages, send and expect.

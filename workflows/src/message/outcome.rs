@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Body;
+use super::{Batch, Body};
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
 use crate::payload::Payload;
 use crate::time::Millis;
@@ -21,6 +21,15 @@ pub struct JobsFinished {
 
 impl Body for JobsFinished {
     const KIND: &'static str = "JobsFinished";
+}
+
+impl Batch for JobsFinished {
+    type Item = OutcomeGroup;
+    const ITEMS: &'static str = "groups";
+
+    fn into_items(self) -> Vec<OutcomeGroup> {
+        self.groups
+    }
 }
 
 /// Outcomes of jobs of one handler within one entry of one run.
