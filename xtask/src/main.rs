@@ -12,7 +12,6 @@ mod tied;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// What a contributor types.
@@ -50,10 +49,15 @@ enum Command {
     Check,
 }
 
-fn main() -> Result<ExitCode> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::With(arguments) => test::with(&arguments),
         Command::Check => check::run(),
-    }
+    };
+    // Not returned from here: what a person has to do would come with a backtrace.
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
 }
