@@ -1,0 +1,121 @@
+//! Turns what an expression gives into JSON. Lists in minijinja can be lazy, so what is short to write can be endless
+//! to write out: bytes, items and depth are counted while it is written.
+
+use minijinja::value::{Value as Inner, ValueKind};
+use serde_json::{Map, Number, Value};
+
+use super::error::ExpressionError;
+
+/// The largest value that an expression may give, in bytes of JSON.
+pub const MAX_RESULT_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most items in a list that an expression gives.
+pub const MAX_LIST_ITEMS: usize = 1_000_000;
+
+/// The deepest nesting of a value that an expression gives.
+pub const MAX_RESULT_DEPTH: usize = 100;
+
+/// How many bytes may still be written.
+#[derive(Debug)]
+pub(super) struct Room {
+    left: usize,
+    of: usize,
+}
+
+impl Room {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { left: bytes, of: bytes }
+    }
+
+    /// Takes `bytes` of it.
+    pub(super) fn take(&mut self, bytes: usize) -> Result<(), ExpressionError> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => return Err(ExpressionError::new(format!("the result is larger than {} bytes", self.of))),
+        }
+        Ok(())
+    }
+}
+
+/// `value` as JSON, within `room`.
+pub(super) fn to_json(value: &Inner, room: &mut Room) -> Result<Value, ExpressionError> {
+    write(value, room, 0)
+}
+
+fn write(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, ExpressionError> {
+    if depth > MAX_RESULT_DEPTH {
+        return Err(ExpressionError::new(format!("the result is nested more than {MAX_RESULT_DEPTH} deep")));
+    }
+    room.take(1)?;
+    Ok(match value.kind() {
+        ValueKind::Undefined => return Err(ExpressionError::new("the result is undefined")),
+        ValueKind::None => Value::Null,
+        ValueKind::Bool => Value::Bool(value.is_true()),
+        ValueKind::Number => Value::Number(number(value)?),
+        ValueKind::String => {
+            let text = value.as_str().unwrap_or_default();
+            room.take(text.len() + 2)?;
+            Value::String(text.to_owned())
+        }
+        ValueKind::Seq | ValueKind::Iterable => list(value, room, depth)?,
+        ValueKind::Map => map(value, room, depth)?,
+        ValueKind::Invalid => return Err(invalid(value)),
+        ValueKind::Plain if value.as_object().is_some() => {
+            return Err(ExpressionError::new("the result is a function; call it: `range(10)`"));
+        }
+        kind => return Err(ExpressionError::new(format!("a value of type {kind} is no JSON"))),
+    })
+}
+
+fn list(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, ExpressionError> {
+    let mut items = Vec::with_capacity(value.len().unwrap_or(0).min(MAX_LIST_ITEMS));
+    for item in value.try_iter().map_err(|error| ExpressionError::from_inner(&error))? {
+        if items.len() == MAX_LIST_ITEMS {
+            return Err(ExpressionError::new(format!("the list has more than {MAX_LIST_ITEMS} items")));
+        }
+        items.push(write(&item, room, depth + 1)?);
+    }
+    Ok(Value::Array(items))
+}
+
+fn map(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, ExpressionError> {
+    let mut members = Map::new();
+    for key in value.try_iter().map_err(|error| ExpressionError::from_inner(&error))? {
+        let name = match key.kind() {
+            ValueKind::String | ValueKind::Number | ValueKind::Bool => key.to_string(),
+            kind => return Err(ExpressionError::new(format!("a value of type {kind} is no key of a JSON object"))),
+        };
+        room.take(name.len() + 3)?;
+        let member = value.get_item(&key).map_err(|error| ExpressionError::from_inner(&error))?;
+        members.insert(name, write(&member, room, depth + 1)?);
+    }
+    Ok(Value::Object(members))
+}
+
+/// Whole numbers stay whole; what JSON cannot say is an error rather than a null.
+fn number(value: &Inner) -> Result<Number, ExpressionError> {
+    if value.is_integer() {
+        let whole = i128::try_from(value.clone()).ok().and_then(Number::from_i128);
+        return whole.ok_or_else(|| ExpressionError::new("the number is too large for a 64-bit integer"));
+    }
+    let float = f64::try_from(value.clone()).ok().and_then(Number::from_f64);
+    float.ok_or_else(|| ExpressionError::new(format!("the number is {value}, which JSON cannot say")))
+}
+
+fn invalid(value: &Inner) -> ExpressionError {
+    match value.try_iter() {
+        Err(error) => ExpressionError::from_inner(&error),
+        Ok(_) => ExpressionError::new("the result is not valid"),
+    }
+}
+
+/// `value` as it appears in the middle of a text: a text as it is, anything else as JSON.
+pub(super) fn to_text(value: &Inner, room: &mut Room) -> Result<String, ExpressionError> {
+    match value.as_str() {
+        Some(text) => {
+            room.take(text.len())?;
+            Ok(text.to_owned())
+        }
+        None => Ok(to_json(value, room)?.to_string()),
+    }
+}
