@@ -73,14 +73,15 @@ fn apt_get() -> Option<Vec<&'static str>> {
         return Some(vec!["apt-get"]);
     }
     find_on_path("sudo")?;
-    // Without a terminal nobody could type a password.
-    Some(if std::io::stdin().is_terminal() { vec!["sudo", "apt-get"] } else { vec!["sudo", "-n", "apt-get"] })
+    // Without a terminal nobody could type a password. The variable would not get through by itself.
+    let with_password = if std::io::stdin().is_terminal() { &[][..] } else { &["-n"] };
+    Some([&["sudo"], with_password, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]].concat())
 }
 
 fn install(apt_get: &[&str], packages: &[&str]) -> Result<()> {
     let line = apt_get.join(" ");
-    println!("xtask: not on this machine: {}. Installing with `{line} install`.", packages.join(", "));
-    println!("xtask: the tests start instances of their own; a service that the package starts is not used.");
+    eprintln!("xtask: not on this machine: {}. Installing with `{line} install`.", packages.join(", "));
+    eprintln!("xtask: the tests start instances of their own; a service that the package starts is not used.");
     let options = ["--quiet", "--yes", "-o", "DPkg::Lock::Timeout=300"];
     // An update that could not reach one of several sources can still be enough, and so can an install in which only
     // starting the packaged service failed. Whether the programs are there is what counts.
@@ -96,7 +97,7 @@ fn install(apt_get: &[&str], packages: &[&str]) -> Result<()> {
         }
         let status = command.status()?;
         if !status.success() {
-            println!("xtask: `{line} {verb}` ended with {status}; going on to see what is there");
+            eprintln!("xtask: `{line} {verb}` ended with {status}; going on to see what is there");
         }
     }
     Ok(())

@@ -25,7 +25,7 @@ pub(crate) const NEEDED: Needed = Needed {
 /// Starts RabbitMQ in `directory`, and returns its address when it answers.
 pub(crate) fn start(program: &Path, directory: &Path, started: &mut Vec<Tied>) -> Result<String> {
     let [port, distribution_port, epmd_port] = free_ports()?;
-    println!("xtask: starting {} on port {port}", program.display());
+    eprintln!("xtask: starting {} on port {port}", program.display());
 
     // Left to itself the broker would start a daemon that outlives it. With ours running it uses that one.
     let (out, err) = log_file(&directory.join("epmd.log"))?;

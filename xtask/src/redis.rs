@@ -24,7 +24,7 @@ pub(crate) fn start(program: &Path, directory: &Path, started: &mut Vec<Tied>) -
     let [port] = free_ports()?;
     let log = directory.join("output.log");
     let (out, err) = log_file(&log)?;
-    println!("xtask: starting {} on port {port}", program.display());
+    eprintln!("xtask: starting {} on port {port}", program.display());
     let mut command = tied::command(program);
     // As production is told to run it: an append-only file, nothing evicted.
     command.arg("--port").arg(port.to_string()).arg("--dir").arg(directory);

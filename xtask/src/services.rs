@@ -59,7 +59,7 @@ impl Plan {
             Source::Program(program) => rabbitmq::start(&program, &space(&directory, "rabbitmq")?, &mut started)?,
         };
         if keep && !started.is_empty() {
-            println!("xtask: logs and data stay in {}", directory.path().display());
+            eprintln!("xtask: logs and data stay in {}", directory.path().display());
         }
         Ok(Services { broker_url, store_url, _started: started, _directory: directory })
     }
@@ -77,6 +77,11 @@ pub(crate) struct Services {
 }
 
 impl Services {
+    /// Plans and starts in one go.
+    pub(crate) fn start(keep: bool) -> Result<Self> {
+        Plan::make()?.start(keep)
+    }
+
     /// Tells `command` where the services are.
     pub(crate) fn announce_to(&self, command: &mut Command) {
         command.env(BROKER_URL, &self.broker_url).env(STORE_URL, &self.store_url);
@@ -133,7 +138,7 @@ impl Starting<'_> {
         loop {
             let error = match answers() {
                 Ok(()) => {
-                    println!("xtask: {} is ready after {:.1} s", self.name, began.elapsed().as_secs_f64());
+                    eprintln!("xtask: {} is ready after {:.1} s", self.name, began.elapsed().as_secs_f64());
                     return Ok(());
                 }
                 Err(error) => error,
@@ -147,7 +152,7 @@ impl Starting<'_> {
             }
             if waited > told + Duration::from_secs(5) {
                 told = waited;
-                println!("xtask: waiting for {}, {} s", self.name, waited.as_secs());
+                eprintln!("xtask: waiting for {}, {} s", self.name, waited.as_secs());
             }
             pause();
         }

@@ -11,30 +11,52 @@ pub(crate) struct Tally {
     pub(crate) skipped: u64,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
-    // A test program has said that it begins, and not yet how it ended.
-    is_open: bool,
+    // What a test program has said so far that has begun, and not yet given its result.
+    under_way: Option<UnderWay>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct UnderWay {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
 }
 
 impl Tally {
     /// Takes one line of output into account.
     pub(crate) fn read(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
-            self.is_open = false;
+            self.under_way = None;
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
             self.skipped += count(counts, "ignored");
         } else if is_beginning(line) {
             self.end();
-            self.is_open = true;
-        } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
-            self.failures.push(name.to_owned());
+            self.under_way = Some(UnderWay::default());
+        } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
+            self.read_test(name, result);
         }
     }
 
-    /// Says that no more lines come, or that another program begins.
+    fn read_test(&mut self, name: &str, result: &str) {
+        let Some(under_way) = &mut self.under_way else { return };
+        if result == "ok" {
+            under_way.passed += 1;
+        } else if result == "FAILED" {
+            under_way.failed += 1;
+            self.failures.push(name.to_owned());
+        } else if result.starts_with("ignored") {
+            under_way.skipped += 1;
+        }
+    }
+
+    /// Says that no more lines come, or that another program begins. One that has not given its result has died: of
+    /// its tests, those count that it had told of, and one more for the one that it died in.
     pub(crate) fn end(&mut self) {
-        if std::mem::take(&mut self.is_open) {
-            self.failed += 1;
+        if let Some(UnderWay { passed, failed, skipped }) = self.under_way.take() {
+            self.passed += passed;
+            self.failed += failed + 1;
+            self.skipped += skipped;
             self.failures.push(String::from("a test program ended before it gave its result (see above)"));
         }
     }
@@ -62,7 +84,7 @@ mod tests {
         output.lines().for_each(|line| tally.read(line));
         tally.end();
         let want = failures.iter().map(|&name| name.to_owned()).collect();
-        assert_eq!(tally, Tally { passed, failed, skipped, failures: want, is_open: false }, "{output}");
+        assert_eq!(tally, Tally { passed, failed, skipped, failures: want, under_way: None }, "{output}");
     }
 
     #[test]
@@ -95,11 +117,12 @@ mod tests {
     #[test]
     fn a_program_that_dies_counts_as_a_failure() {
         let died = "a test program ended before it gave its result (see above)";
-        check("running 2 tests\ntest a ... ok\n", 0, 1, 0, &[died]);
+        check("running 2 tests\ntest a ... ok\n", 1, 1, 0, &[died]);
+        check("running 3 tests\ntest a ... ignored, slow\ntest b ... FAILED\n", 0, 2, 1, &["b", died]);
         check(
             "running 2 tests\ntest a ... ok\nrunning 1 test\ntest c ... ok\n\
              test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
-            1,
+            2,
             1,
             0,
             &[died],

@@ -42,7 +42,7 @@ pub(crate) struct WithArguments {
 
 /// Runs a command with services. Its status becomes ours.
 pub(crate) fn with(arguments: &WithArguments) -> Result<ExitCode> {
-    let services = Plan::make()?.start(arguments.keep)?;
+    let services = Services::start(arguments.keep)?;
     let mut command = tied::command(&arguments.command[0]);
     services.announce_to(command.args(&arguments.command[1..]));
     let status = Tied::spawn(&mut command).and_then(Tied::wait).context("cannot run the command")?;
