@@ -1,1 +1,73 @@
-//! To come.
+//! What an author of phasework handlers imports. A handler is an async function from a job's input to its output; a
+//! [`Worker`] takes jobs from the queues of its handlers, runs them, and reports what became of them.
+//!
+//! ```no_run
+//! use phasework_sdk::{Context, HandlerError, Worker};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Page { url: String }
+//!
+//! #[derive(Serialize)]
+//! struct Stored { bytes: usize }
+//!
+//! async fn download(page: Page, ctx: Context) -> Result<Stored, HandlerError> {
+//!     let body = fetch(&page.url).await?; // any error: the job is tried again
+//!     if body.is_empty() {
+//!         return Err(HandlerError::fail(format!("{} is empty", page.url))); // failed for good
+//!     }
+//!     save(&ctx.idempotency_key(), &body).await?;
+//!     Ok(Stored { bytes: body.len() })
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), phasework_sdk::WorkerError> {
+//!     Worker::from_env()?.handler("PageDownloader", "1.2.0", download).concurrency(64).run().await
+//! }
+//! # async fn fetch(_: &str) -> std::io::Result<String> { Ok(String::new()) }
+//! # async fn save(_: &str, _: &str) -> std::io::Result<()> { Ok(()) }
+//! ```
+//!
+//! In reading order: `handler`, `error` and `context` are what handlers see; `worker` is how they are hosted (with
+//! `settings` and `signals`). `shift` runs a worker: `intake` reads a queue, `pack` starts the jobs of a message on the
+//! `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it panicked), `report` sends the outcomes
+//! that `batch` puts together and `confirm` insists on, and `open` knows what is not settled yet. `control` and
+//! `presence` talk to all, `stop` says how far stopping has got. `client` submits runs and waits for them.
+//!
+//! The promises: a job message is acknowledged only after the broker has confirmed the outcomes of all its jobs. So
+//! nothing is lost when a worker dies, and a job may then run twice; its [`Context::idempotency_key`] stays the same.
+//! Workers see the broker only: no store, and no other part of the engine.
+
+mod attempt;
+mod batch;
+mod client;
+mod confirm;
+mod context;
+mod control;
+mod error;
+mod handler;
+mod hosted;
+mod intake;
+mod open;
+mod pack;
+mod panics;
+mod presence;
+mod report;
+mod settings;
+mod shift;
+mod signals;
+mod slots;
+mod stop;
+mod worker;
+
+#[cfg(test)]
+mod testing;
+
+pub use client::{Client, ClientError, RunView, Submission, Submitted};
+pub use context::Context;
+pub use error::HandlerError;
+pub use phasework_broker::SharedBroker;
+pub use phasework_workflows::Payload;
+pub use phasework_workflows::id::RunId;
+pub use tokio_util::sync::CancellationToken;
+pub use worker::{DEFAULT_CONCURRENCY, DEFAULT_DRAIN_TIMEOUT, Worker, WorkerError};

@@ -1,0 +1,150 @@
+//! One attempt at one job: asks the handler, with a deadline, and makes a verdict of whatever it does.
+//! It reports nothing by itself and acknowledges nothing; a panic of the handler ends here.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use phasework_workflows::Payload;
+use phasework_workflows::message::job::{InputSource, Job, JobGroup};
+use phasework_workflows::message::outcome::JobError;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::batch::{Report, Verdict};
+use crate::context::{Context, Current};
+use crate::error::HandlerError;
+use crate::hosted::Hosted;
+use crate::open::Hold;
+use crate::panics;
+use crate::slots::Slot;
+
+/// How long a handler may go on after its job was canceled, to clean up.
+pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// An attempt that has its slot.
+pub(crate) struct Started {
+    pub(crate) hosted: Arc<Hosted>,
+    pub(crate) group: Arc<JobGroup>,
+    pub(crate) job: Job,
+    pub(crate) slot: Slot,
+    pub(crate) hold: Hold,
+    pub(crate) canceled: CancellationToken,
+    pub(crate) abandon: CancellationToken,
+    pub(crate) max_output: usize,
+    pub(crate) reports: UnboundedSender<Report>,
+}
+
+/// How an attempt ended.
+enum Ended {
+    Verdict(Verdict),
+    Canceled,
+}
+
+impl Started {
+    /// Runs the handler, and hands its verdict to the reporter.
+    pub(crate) async fn run(self) {
+        let span = self.span();
+        let began = Instant::now();
+        let ended = self.handle(began).instrument(span.clone()).await;
+        let service = began.elapsed();
+        let Self { hosted, group, job, slot, hold, reports, .. } = self;
+        span.in_scope(|| note(&hosted, &ended, service));
+        drop(slot);
+        match ended {
+            Ended::Canceled => hold.settle(),
+            Ended::Verdict(verdict) => {
+                let service = (!matches!(verdict, Verdict::Returned(_))).then_some(service);
+                let report = Report { group, index: job.index, attempt: job.attempt, verdict, service, hold };
+                reports.send(report).ok(); // the reporter is gone when the worker leaves at once
+            }
+        }
+    }
+
+    fn span(&self) -> tracing::Span {
+        let JobGroup { run, workflow, phase, entry, handler, version, .. } = &*self.group;
+        let Job { index, attempt, .. } = self.job;
+        tracing::info_span!("job", %run, %workflow, %phase, entry, %handler, %version, job = index, attempt)
+    }
+
+    async fn handle(&self, began: Instant) -> Ended {
+        let allowed = Duration::from(self.group.timeout);
+        let deadline = began.checked_add(allowed).unwrap_or_else(|| began + Duration::from_secs(365 * 86_400));
+        let context = Context::new(Current {
+            group: Arc::clone(&self.group),
+            index: self.job.index,
+            attempt: self.job.attempt,
+            tried: self.job.tried,
+            deadline,
+            canceled: self.canceled.clone(),
+        });
+        let input = self.input();
+        let handler = Arc::clone(&self.hosted.handler);
+        let handling = AssertUnwindSafe(async move { handler(input, context).await }).catch_unwind();
+        let result = tokio::select! {
+            biased;
+            result = timeout_at(deadline, handling) => result,
+            () = self.abandon.cancelled() => {
+                self.canceled.cancel();
+                let error = JobError::new("draining", "the worker stopped before the handler was done");
+                return Ended::Verdict(Verdict::Returned(error));
+            }
+            () = self.canceled_and_cleaned_up() => return Ended::Canceled,
+        };
+        if self.canceled.is_cancelled() {
+            return Ended::Canceled;
+        }
+        let result = match result {
+            Ok(Ok(result)) => result.and_then(|output| self.check_size(output)),
+            Ok(Err(caught)) => Err(HandlerError::panic(panics::describe(&*caught))),
+            Err(_elapsed) => Err(HandlerError::timeout(self.group.timeout)),
+        };
+        self.canceled.cancel(); // what the handler has left running is of no use any more
+        Ended::Verdict(result.map_or_else(|error| Verdict::Failed(error.into_job_error()), Verdict::Done))
+    }
+
+    fn input(&self) -> Payload {
+        let shared = || match self.group.input {
+            InputSource::Data => self.group.data.clone().unwrap_or_else(Payload::null),
+            InputSource::Index => Payload::from(serde_json::Value::from(self.job.index)),
+        };
+        self.job.input.clone().unwrap_or_else(shared)
+    }
+
+    async fn canceled_and_cleaned_up(&self) {
+        self.canceled.cancelled().await;
+        sleep(CANCEL_GRACE).await;
+    }
+
+    fn check_size(&self, output: Payload) -> Result<Payload, HandlerError> {
+        let (size, limit) = (output.len(), self.max_output);
+        if size <= limit {
+            return Ok(output);
+        }
+        Err(HandlerError::output(format!(
+            "the output has {size} bytes, at most {limit} are taken; store it elsewhere and return where it is"
+        )))
+    }
+}
+
+/// Logs and counts how an attempt ended.
+fn note(hosted: &Hosted, ended: &Ended, service: Duration) {
+    let outcome = match ended {
+        Ended::Canceled => "canceled",
+        Ended::Verdict(Verdict::Done(_)) => "done",
+        Ended::Verdict(Verdict::Failed(_)) => "failed",
+        Ended::Verdict(Verdict::Returned(_)) => "returned",
+    };
+    let service_ms = service.as_secs_f64() * 1e3;
+    match ended {
+        Ended::Verdict(Verdict::Failed(error) | Verdict::Returned(error)) => {
+            tracing::warn!(outcome, kind = %error.kind, retry = error.retry, service_ms, "{}", error.message);
+        }
+        Ended::Verdict(Verdict::Done(_)) | Ended::Canceled => tracing::debug!(outcome, service_ms, "job ended"),
+    }
+    hosted.count(outcome);
+    hosted.time(service);
+}

@@ -1,0 +1,135 @@
+//! What a handler may know about the job it works on. It reports nothing and changes nothing.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phasework_workflows::Version;
+use phasework_workflows::id::{Attempt, EntryNo, HandlerName, JobIndex, PhaseName, RunId, WorkflowName};
+use phasework_workflows::message::job::JobGroup;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::HandlerError;
+use crate::handler::read_input;
+
+/// The job that a handler works on. Cheap to clone; may be moved into other tasks.
+#[derive(Clone)]
+pub struct Context {
+    job: Arc<Current>,
+}
+
+pub(crate) struct Current {
+    /// What the job shares with others of its message; its own list of jobs is empty.
+    pub(crate) group: Arc<JobGroup>,
+    pub(crate) index: JobIndex,
+    pub(crate) attempt: Attempt,
+    pub(crate) tried: u32,
+    pub(crate) deadline: Instant,
+    pub(crate) canceled: CancellationToken,
+}
+
+impl Context {
+    pub(crate) fn new(job: Current) -> Self {
+        Self { job: Arc::new(job) }
+    }
+
+    /// The run.
+    pub fn run(&self) -> RunId {
+        self.job.group.run
+    }
+
+    /// The run's workflow.
+    pub fn workflow(&self) -> &WorkflowName {
+        &self.job.group.workflow
+    }
+
+    /// The phase the run is in.
+    pub fn phase(&self) -> &PhaseName {
+        &self.job.group.phase
+    }
+
+    /// Which entry of the run this is: 1 for its first phase, and one more with every phase it goes to.
+    pub fn entry(&self) -> EntryNo {
+        self.job.group.entry
+    }
+
+    /// The handler, as it was registered.
+    pub fn handler(&self) -> &HandlerName {
+        &self.job.group.handler
+    }
+
+    /// The handler's version.
+    pub fn version(&self) -> &Version {
+        &self.job.group.version
+    }
+
+    /// Which job of the handler and entry this is, from 0.
+    pub fn index(&self) -> JobIndex {
+        self.job.index
+    }
+
+    /// Which dispatch of the job this is, from 1. More than [`Context::try_number`] when the job was handed back.
+    pub fn attempt(&self) -> Attempt {
+        self.job.attempt
+    }
+
+    /// Which try this is, from 1 to [`Context::max_attempts`].
+    pub fn try_number(&self) -> u32 {
+        self.job.tried
+    }
+
+    /// How many tries the job gets.
+    pub fn max_attempts(&self) -> u32 {
+        self.job.group.max_attempts
+    }
+
+    /// Whether the job fails for good when it fails now.
+    pub fn is_last_try(&self) -> bool {
+        self.job.tried >= self.job.group.max_attempts
+    }
+
+    /// When the handler's future is dropped and the try counts as failed with `timeout`.
+    pub fn deadline(&self) -> Instant {
+        self.job.deadline
+    }
+
+    /// How long until [`Context::deadline`].
+    pub fn time_left(&self) -> Duration {
+        self.job.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Names the job, the same at every attempt: send it along where a service takes an idempotency key. After a
+    /// fault a job can run twice, even at the same time.
+    pub fn idempotency_key(&self) -> String {
+        let group = &self.job.group;
+        format!("{}/{}/{}/{}", group.run, group.entry, group.handler, self.job.index)
+    }
+
+    /// The run's data, read as a `T`. A run without data has `null`.
+    ///
+    /// # Errors
+    /// When the data has another shape; the job then fails for good.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        let json = self.job.group.data.as_ref().map_or("null", |data| data.as_json());
+        read_input(json).map_err(|error| HandlerError::input(format!("the run's data: {error}")))
+    }
+
+    /// Done when the result no longer matters: the run was canceled or left the phase, the deadline has passed, or the
+    /// worker stops for good. The future of the handler is dropped soon after, and whatever it returns is not used.
+    pub async fn canceled(&self) {
+        self.job.canceled.cancelled().await;
+    }
+
+    /// Whether the result no longer matters. For loops in [`tokio::task::spawn_blocking`], which cannot be dropped.
+    pub fn is_canceled(&self) -> bool {
+        self.job.canceled.is_cancelled()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({} attempt {})", self.idempotency_key(), self.job.attempt)
+    }
+}

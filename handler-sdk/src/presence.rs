@@ -1,0 +1,89 @@
+//! Tells who works here: at the start, every heartbeat, when asked, when the worker begins to drain, at the end.
+//! Announcements expire; one that is lost is made up for by the next.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use phasework_broker::{Address, BrokerError, Consumer, Message, SharedBroker};
+use phasework_workflows::message::presence::{HEARTBEAT, WORKER_TTL, WorkerAnnounced, WorkerGone, WorkersWanted};
+use phasework_workflows::message::{self, Body};
+use phasework_workflows::time::Timestamp;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::hosted::Hosted;
+
+/// The most deliveries taken in one go.
+const AT_ONCE: usize = 64;
+
+pub(crate) struct Presence {
+    pub(crate) worker: Arc<str>,
+    pub(crate) host: Arc<str>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) hosted: Arc<[Arc<Hosted>]>,
+    pub(crate) broker: SharedBroker,
+}
+
+impl Presence {
+    /// Announces the worker until `end`. Does not say goodbye: that comes when the worker is done.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        mut consumer: Box<dyn Consumer>,
+        drain: CancellationToken,
+        end: CancellationToken,
+    ) -> Result<(), BrokerError> {
+        let mut heartbeat = interval(HEARTBEAT.into());
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut draining = drain.is_cancelled();
+        loop {
+            tokio::select! {
+                biased;
+                () = end.cancelled() => return Ok(()),
+                () = drain.cancelled(), if !draining => draining = true,
+                _ = heartbeat.tick() => {} // the first one is due at once
+                deliveries = consumer.next(AT_ONCE) => {
+                    let deliveries = deliveries?;
+                    let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.tag).collect();
+                    if let Err(error) = consumer.ack(&tags).await {
+                        tracing::debug!(%error, "presence messages not acknowledged");
+                    }
+                    if !deliveries.iter().any(|delivery| *delivery.kind == *WorkersWanted::KIND) {
+                        continue; // what the other workers say
+                    }
+                }
+            }
+            self.announce(draining).await;
+        }
+    }
+
+    async fn announce(&self, draining: bool) {
+        let announced = WorkerAnnounced {
+            worker: Arc::clone(&self.worker),
+            host: Arc::clone(&self.host),
+            pid: std::process::id(),
+            sdk: concat!("rust/", env!("CARGO_PKG_VERSION")).into(),
+            started_at: self.started_at,
+            handlers: self.hosted.iter().map(|hosted| hosted.announced()).collect(),
+            draining,
+        };
+        for handler in &announced.handlers {
+            let (name, version) = (handler.name.to_string(), handler.version.to_string());
+            metrics::gauge!("phasework_jobs_running", "handler" => name, "version" => version)
+                .set(f64::from(handler.in_flight));
+        }
+        self.tell(&announced).await;
+    }
+
+    /// Says goodbye.
+    pub(crate) async fn leave(&self) {
+        self.tell(&WorkerGone { worker: Arc::clone(&self.worker) }).await;
+    }
+
+    async fn tell<T: Body>(&self, body: &T) {
+        let mut message = Message::new(Address::Presence, T::KIND, Bytes::from(message::encode(body)));
+        message.expires = Some(WORKER_TTL.into());
+        for error in self.broker.publish(vec![message]).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "not announced; the next heartbeat will do");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The worker loop against the embedded broker, with the coordinator played by hand. Time is paused: it moves only when
+//! everybody waits, so these tests wait for named messages and never for time itself.
+
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
+mod bench;
+mod client;
+mod drain;
+mod messages;
+mod outcomes;
+mod packs;
+mod presence;
+mod reports;

@@ -1,0 +1,141 @@
+//! Messages that are not simply run: redelivered, canceled, for somebody else, or no job messages at all.
+
+use std::time::Duration;
+
+use phasework_broker::{Address, Broker as _, Message};
+use phasework_sdk::{Context, HandlerError, Worker};
+use phasework_workflows::message::job::{CancelJobs, CanceledEntry, Job, JobGroup, Jobs};
+use phasework_workflows::message::notice::DeadLetter;
+use phasework_workflows::message::outcome::Status;
+use phasework_workflows::message::{self, Body as _};
+use phasework_workflows::time::Timestamp;
+use serde_json::Value;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::Instant;
+
+use crate::bench::{Bench, QUEUE, Reader, group, kind, one, range, run};
+
+async fn done(_: Value, _: Context) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+fn echo(worker: Worker) -> Worker {
+    worker.handler("Echo", "1.0.0", done)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_came_twice_is_handed_back() {
+    let broker = std::sync::Arc::new(phasework_broker::memory::MemoryBroker::new());
+    // Somebody takes the message, and dies.
+    let other = Reader::of(&broker.connect(), Address::Jobs(QUEUE.into())).await;
+    crate::bench::publish(&*broker, Address::Jobs(QUEUE.into()), &Jobs { groups: vec![range(0, 3)] }).await;
+    other.take_and_die().await;
+
+    let workers = std::sync::Arc::new(broker.connect());
+    let mut bench = Bench::start_on(broker, workers, echo).await;
+    let outcomes = bench.outcomes(3).await;
+    assert!(outcomes.iter().all(|(_, o)| o.status == Status::Returned && kind(o) == "redelivered" && o.attempt == 1));
+    assert_eq!(bench.unacknowledged().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_attempt_sent_twice_runs_once() {
+    let (started, mut starts) = unbounded_channel();
+    let handler = move |_: Value, ctx: Context| {
+        started.send(ctx.index()).unwrap();
+        async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok(())
+        }
+    };
+    let mut bench = Bench::start(|worker| worker.handler("Echo", "1.0.0", handler)).await;
+    bench.send(vec![range(0, 1)]).await;
+    bench.send(vec![range(0, 1)]).await;
+    assert_eq!(bench.outcomes(1).await[0].1.status, Status::Done);
+    assert_eq!(starts.recv().await, Some(0));
+    assert_eq!(bench.unacknowledged().await, 0);
+    assert_eq!(starts.recv().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_for_an_unknown_handler_fails_for_good() {
+    let mut bench = Bench::start(echo).await;
+    let unknown = JobGroup { handler: "Nobody".parse().unwrap(), ..one("1") };
+    bench.send(vec![unknown, range(1, 1)]).await;
+    let outcomes = bench.outcomes(2).await;
+    let error = outcomes[0].1.error.clone().unwrap();
+    assert_eq!((outcomes[0].1.status, &*error.kind, error.retry), (Status::Failed, "unknown-handler", false));
+    assert!(error.message.contains("`Nobody`") && error.message.contains("Echo 1.0.0"), "{}", error.message);
+    assert_eq!(outcomes[1].1.status, Status::Done);
+    assert_eq!(bench.unacknowledged().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_for_another_version_is_handed_back_without_haste() {
+    let mut bench = Bench::start(echo).await;
+    let began = Instant::now();
+    bench.send(vec![JobGroup { version: "1.1.0".parse().unwrap(), ..one("1") }]).await;
+    let outcome = bench.outcome().await;
+    assert_eq!((outcome.status, kind(&outcome)), (Status::Returned, "other-version"));
+    assert!(began.elapsed() >= Duration::from_secs(1), "it could go round and round");
+    assert_eq!(bench.unacknowledged().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_sense_goes_to_the_dead_letters() {
+    let whole = |groups| message::encode(&Jobs { groups });
+    let job = |attempt, tried| Job { index: 5, attempt, tried, input: None };
+    for (kind, body, reason) in [
+        ("Jobs", b"\xff{".to_vec(), "not a Jobs"),
+        ("Jobs", b"{\"v\":1,\"groups\":[{}]}".to_vec(), "missing field"),
+        ("Jobs", b"{\"v\":2,\"groups\":[]}".to_vec(), "protocol version 2"),
+        ("", whole(vec![range(0, 1)]), "a message of type ``"),
+        ("Tick", whole(vec![range(0, 1)]), "a message of type `Tick`"),
+        ("Jobs", whole(vec![range(u64::MAX, 2)]), "ends nowhere"),
+        ("Jobs", whole(vec![range(0, 100_000), range(0, 1)]), "100001 jobs in one message"),
+        ("Jobs", whole(vec![JobGroup { jobs: vec![job(0, 1)], ..group() }]), "job 5 without an attempt"),
+        ("Jobs", whole(vec![JobGroup { jobs: vec![job(1, 0)], ..group() }]), "job 5 without an attempt or a try"),
+    ] {
+        let mut bench = Bench::start(echo).await;
+        let mut dead = Reader::of(&*bench.broker, Address::Dead).await;
+        let message = Message::new(Address::Jobs(QUEUE.into()), kind, body.clone());
+        bench.broker.publish(vec![message]).await;
+        let letter: DeadLetter = dead.body().await;
+        assert!(letter.reason.contains(reason), "{letter:?}");
+        assert_eq!((&*letter.queue, &*letter.kind, letter.size), ("jobs.Echo.1.0.0", kind, body.len() as u64));
+        assert_eq!(letter.at, Timestamp::from_millis(1_763_000_000_123));
+        bench.send(vec![range(0, 1)]).await;
+        assert_eq!(bench.outcome().await.status, Status::Done, "the worker goes on");
+        assert_eq!(bench.unacknowledged().await, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn canceled_jobs_are_stopped_and_not_reported() {
+    let (told, mut events) = unbounded_channel();
+    let handler = move |_: Value, ctx: Context| {
+        let told = told.clone();
+        async move {
+            told.send("started").ok();
+            ctx.canceled().await;
+            told.send("canceled").ok();
+            std::future::pending::<Result<(), _>>().await
+        }
+    };
+    let mut bench = Bench::start(|worker| worker.handler("Echo", "1.0.0", handler).concurrency(1)).await;
+    // The second job of the pack waits for the slot, and goes too.
+    bench.send(vec![range(0, 2)]).await;
+    assert_eq!(events.recv().await, Some("started"));
+    let mut orders = vec![CanceledEntry { run: run(7), entry: 1 }, CanceledEntry { run: run(8), entry: 9 }];
+    bench.publish(Address::Control, &CancelJobs { items: orders.clone() }).await;
+    bench.broker.publish(vec![Message::new(Address::Control, "Pause", "{}")]).await;
+    bench.broker.publish(vec![Message::new(Address::Control, CancelJobs::KIND, "no order")]).await;
+    orders[0].entry = 2;
+    bench.publish(Address::Control, &CancelJobs { items: orders }).await;
+    assert_eq!(events.recv().await, Some("canceled"));
+    // It ignores that; its future is dropped after a while, and its slot is free again.
+    bench.send(vec![JobGroup { entry: 3, ..range(7, 1) }]).await;
+    assert_eq!(events.recv().await, Some("started"));
+    assert_eq!(bench.outcome().await.index, 7, "the others are not reported");
+    assert_eq!(bench.unacknowledged().await, 0);
+}

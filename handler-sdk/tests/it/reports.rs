@@ -1,0 +1,168 @@
+//! Reports: gathered, confirmed, repeated; and no acknowledgement before that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use phasework_broker::memory::MemoryBroker;
+use phasework_broker::{Address, Broker, BrokerError, Consumer, Message, PublishError, Subscription};
+use phasework_sdk::{Context, HandlerError, WorkerError};
+use phasework_workflows::message::outcome::Status;
+use tokio::sync::Semaphore;
+
+use crate::bench::{Bench, kind, one, range};
+
+/// A connection that can be made to publish no outcomes, or to wait before it does.
+#[derive(Debug)]
+struct Moody {
+    inner: MemoryBroker,
+    /// How many publishes fail from now on.
+    failures: AtomicUsize,
+    /// Publishes wait for one of these.
+    permits: Semaphore,
+}
+
+impl Moody {
+    fn on(broker: &MemoryBroker, failures: usize, permits: usize) -> Arc<Self> {
+        let (failures, permits) = (AtomicUsize::new(failures), Semaphore::new(permits));
+        Arc::new(Self { inner: broker.connect(), failures, permits })
+    }
+}
+
+#[async_trait]
+impl Broker for Moody {
+    async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
+        if !matches!(messages[0].to, Address::Coordinator(_) | Address::Dead) {
+            return self.inner.publish(messages).await;
+        }
+        self.permits.acquire().await.unwrap().forget();
+        if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return messages.iter().map(|_| Err(PublishError::Unconfirmed("in a mood".into()))).collect();
+        }
+        self.inner.publish(messages).await
+    }
+
+    async fn reply(&self, reply_to: &str, message: Message) -> Result<(), PublishError> {
+        self.inner.reply(reply_to, message).await
+    }
+
+    async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.inner.subscribe(subscription).await
+    }
+
+    fn name_of(&self, address: &Address) -> String {
+        self.inner.name_of(address)
+    }
+
+    async fn depth(&self, queue: &Address) -> Result<u64, BrokerError> {
+        self.inner.depth(queue).await
+    }
+
+    async fn delete(&self, queue: &Address) -> Result<(), BrokerError> {
+        self.inner.delete(queue).await
+    }
+
+    fn health(&self) -> Result<(), BrokerError> {
+        self.inner.health()
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+async fn done(_: u64, _: Context) -> Result<(), HandlerError> {
+    Ok(())
+}
+
+async fn on(moody: &Arc<Moody>, broker: MemoryBroker) -> Bench {
+    Bench::start_on(Arc::new(broker), moody.clone(), |worker| worker.handler("Echo", "1.0.0", done)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_are_published_until_they_are_confirmed() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, 20, 1000);
+    let mut bench = on(&moody, broker).await;
+    bench.send(vec![range(0, 2)]).await;
+    assert_eq!(bench.outcomes(2).await.len(), 2);
+    assert_eq!(moody.failures.load(Ordering::SeqCst), 0);
+    assert_eq!(bench.unacknowledged().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_acknowledged_before_its_outcome_is_confirmed() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, usize::MAX, 1_000_000);
+    let bench = on(&moody, broker).await;
+    bench.send(vec![range(0, 2)]).await;
+    bench.send(vec![range(2, 1)]).await;
+    bench.broker.publish(vec![Message::new(Address::Jobs(crate::bench::QUEUE.into()), "Garbage", "?")]).await;
+    assert_eq!(bench.unacknowledged().await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_report_says_so_at_the_end() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, 0, 0);
+    let bench = on(&moody, broker).await;
+    bench.send(vec![range(0, 1)]).await;
+    // Paused time moves only when all are idle: the publish is then under way.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    bench.stop.cancel();
+    assert!(matches!(bench.worker.await.unwrap(), Err(WorkerError::LeftAtOnce)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_gather_while_a_publish_is_under_way() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, 0, 0);
+    let mut bench = on(&moody, broker).await;
+    for index in 0..5 {
+        bench.send(vec![range(index, 1)]).await;
+        tokio::time::sleep(Duration::from_millis(1)).await; // as above
+    }
+    moody.permits.add_permits(2);
+    let shape = |report: phasework_workflows::message::outcome::JobsFinished| {
+        report.groups.iter().flat_map(|group| group.done.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shape(bench.report().await), [(0, 1)]);
+    assert_eq!(shape(bench.report().await), [(1, 4)]);
+    assert_eq!(bench.unacknowledged().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn outcomes_that_are_too_large_for_the_broker_are_split_and_then_refused() {
+    let broker = MemoryBroker::with_max_message_bytes(3000);
+    let moody = Moody::on(&broker, 0, 1000);
+    let write = |length: usize, _| async move { Ok("x".repeat(length)) };
+    let mut bench =
+        Bench::start_on(Arc::new(broker), moody.clone(), |worker| worker.handler("Echo", "1.0.0", write)).await;
+    let job = |index: u64, length: u64| phasework_workflows::message::job::JobGroup {
+        jobs: vec![phasework_workflows::message::job::Job {
+            index,
+            attempt: 1,
+            tried: 1,
+            input: Some(serde_json::Value::from(length).into()),
+        }],
+        ..crate::bench::group()
+    };
+    bench.send(vec![job(0, 1000), job(1, 1000), job(2, 1000), job(3, 4000)]).await;
+    let outcomes = bench.outcomes(4).await;
+    assert!(outcomes[..3].iter().all(|(_, outcome)| outcome.status == Status::Done));
+    assert_eq!((outcomes[3].1.status, kind(&outcomes[3].1)), (Status::Failed, "output"));
+    assert_eq!(bench.unacknowledged().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_closed_ends_the_worker() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, 0, 1000);
+    let mut bench = on(&moody, broker).await;
+    bench.send(vec![one("1")]).await;
+    bench.outcomes(1).await;
+    moody.close().await;
+    let ended = bench.worker.await.unwrap();
+    assert!(matches!(ended, Err(WorkerError::Broker(BrokerError::Closed))), "{ended:?}");
+}
