@@ -1,9 +1,14 @@
 //! What phasework remembers: the [`Store`] port and its adapters, in memory ([`memory`]) and on Redis ([`redis`]).
 //! It writes what it is given, all of a commit or nothing, and decides nothing about runs.
+//!
+//! In reading order: the port below, with a promise at each method; [`conformance`], the same promises as tests, which
+//! every adapter runs; the adapters.
 
 pub mod conformance;
+mod fit;
 pub mod memory;
 pub mod redis;
+mod turns;
 
 use std::fmt;
 use std::sync::Arc;
@@ -77,6 +82,13 @@ pub struct StoredRun {
 }
 
 /// A change of one run, written whole or not at all.
+///
+/// Bitmap bytes and exceptions are kept for the entry that the run is in: those that [`delta`](Self::delta) holds for
+/// another one are passed over, and those stored go when [`entry`](Self::entry) changes. What is forgotten goes last, so
+/// it also takes what the same delta adds.
+///
+/// A commit that does not fit together (a handler that the entry does not have, history that does not go on where it
+/// stopped) is refused with [`StoreError::Corrupt`].
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// The run.
@@ -91,7 +103,7 @@ pub struct Commit {
     pub handlers: u16,
     /// What else has changed.
     pub delta: Delta,
-    /// Its data, when it is made.
+    /// Its data, when it is made; none leaves what is stored.
     pub data: Option<Payload>,
     /// Effects to be kept in the outbox under the new version; empty when there are none.
     pub effects: Vec<u8>,
@@ -106,7 +118,7 @@ pub struct Commit {
 pub struct RunIndex {
     /// Its state: live runs and ended runs are listed apart.
     pub state: RunState,
-    /// When it was made.
+    /// When it was made; the same in every commit of a run.
     pub created_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
@@ -216,13 +228,15 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// When the next timer of these shards is due.
     async fn next_due(&self, shards: &[Shard]) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Runs of these shards that have something in their outbox, at most `limit`.
+    /// Runs of these shards that have something in their outbox, at most `limit`. When there are more, calls take
+    /// turns among them, so that one that stays does not hide the others for ever.
     async fn unpublished(&self, shards: &[Shard], limit: usize) -> Result<Vec<RunId>, StoreError>;
 
-    /// Runs of these shards in which a handler waits for a worker, at most `limit`.
+    /// Runs of these shards in which a handler waits for a worker, at most `limit`; taking turns when there are more.
     async fn awaiting_worker(&self, shards: &[Shard], limit: usize) -> Result<Vec<RunId>, StoreError>;
 
-    /// Runs, newest first, each with its stored head.
+    /// Runs, each with its stored head: the one made last first, of those made at the same time the highest id first.
+    /// Fewer than the limit only when there are no more.
     async fn runs(&self, filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError>;
 
     /// How many runs there are.
@@ -234,7 +248,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Removes all that is known of a run. Succeeds when there is none.
     async fn remove_run(&self, run: RunId) -> Result<(), StoreError>;
 
-    /// Stores a definition and makes it the latest of its name. Whether its revision was not stored before.
+    /// Stores a definition and makes it the latest of its name. Whether its revision was not stored before; one that was
+    /// keeps the time it was first stored at.
     async fn put_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError>;
 
     /// A definition by its revision.
@@ -246,13 +261,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The latest definition of every name, in the order of the names.
     async fn workflows(&self) -> Result<Vec<StoredWorkflow>, StoreError>;
 
-    /// All revisions of a name, newest first.
+    /// All revisions of a name, the one that was last made the latest first.
     async fn revisions(&self, name: &WorkflowName) -> Result<Vec<StoredWorkflow>, StoreError>;
 
     /// Remembers a worker, seen at `at`.
     async fn put_worker(&self, worker: WorkerAnnounced, at: Timestamp) -> Result<(), StoreError>;
 
-    /// The workers that were remembered, each with the time it was last seen.
+    /// The workers that were remembered, each with the time it was last seen, in the order of their ids.
     async fn workers(&self) -> Result<Vec<(WorkerAnnounced, Timestamp)>, StoreError>;
 
     /// Forgets workers.
@@ -261,7 +276,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Keeps a dead letter; keeping it again changes nothing.
     async fn put_dead(&self, letter: DeadLetter) -> Result<(), StoreError>;
 
-    /// Dead letters, newest first, at most `limit` after the first `skip`.
+    /// Dead letters, newest first (of the same time the highest id first), at most `limit` after the first `skip`.
     async fn dead(&self, skip: usize, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
 
     /// One dead letter.

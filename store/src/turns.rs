@@ -1,0 +1,46 @@
+//! Takes items out of several lists in turn, so that none is crowded out for ever.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Whose turn it is to be first.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(AtomicUsize);
+
+impl Turns {
+    /// At most `limit` items of `lists`: the first of each, then the second of each, and so on; the next call starts
+    /// with another list.
+    pub(crate) fn take<T>(&self, mut lists: Vec<Vec<T>>, limit: usize) -> Vec<T> {
+        let turn = self.0.fetch_add(1, Ordering::Relaxed);
+        lists.retain(|list| !list.is_empty());
+        let first = turn % lists.len().max(1);
+        lists.rotate_left(first);
+        let mut lists: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+        let mut taken = Vec::new();
+        while taken.len() < limit && !lists.is_empty() {
+            lists.retain_mut(|list| {
+                let item = if taken.len() < limit { list.next() } else { None };
+                let more = item.is_some();
+                taken.extend(item);
+                more
+            });
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_take_turns() {
+        let turns = Turns::default();
+        let lists = || vec![vec![1, 2, 3, 4], vec![], vec![10], vec![20, 21]];
+        for (limit, taken) in
+            [(4, vec![1, 10, 20, 2]), (1, vec![10]), (9, vec![20, 1, 10, 21, 2, 3, 4]), (0, vec![]), (2, vec![10, 20])]
+        {
+            assert_eq!(turns.take(lists(), limit), taken);
+        }
+        assert!(turns.take(Vec::<Vec<u8>>::new(), 3).is_empty());
+    }
+}
