@@ -1,1 +1,26 @@
-//! To come.
+//! The phasework engine: coordinators that advance runs, and everything a program needs to embed one.
+//!
+//! In reading order: [`engine`] is the one door in (submit, cancel, list, wait); [`coordinator`] advances runs: events
+//! in, `apply`, commit, publish, acknowledge; [`registry`] knows which workers live; [`upkeep`] repeats what has to be
+//! done every so often; [`supervisor`] starts and stops all of it; [`api`] serves it over HTTP; [`config`] is every
+//! setting.
+
+pub mod api;
+pub mod config;
+pub mod coordinator;
+pub mod engine;
+pub mod registry;
+pub mod supervisor;
+pub mod upkeep;
+
+mod answers;
+mod dead;
+mod ends;
+
+mod presence;
+mod submissions;
+mod workflows;
+
+pub use config::EngineConfig;
+pub use engine::{Engine, EngineError, RunDetail, Submission, ToRun};
+pub use supervisor::{RunningEngine, start};

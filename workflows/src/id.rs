@@ -243,7 +243,7 @@ impl fmt::Debug for Revision {
 }
 
 /// Where fresh ids and random numbers come from. One is made in `main`; everyone else is given it.
-pub trait IdSource: Send + Sync + 'static {
+pub trait IdSource: fmt::Debug + Send + Sync + 'static {
     /// A fresh UUID; later ones sort after earlier ones.
     fn uuid(&self) -> Uuid;
 

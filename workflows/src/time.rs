@@ -103,7 +103,7 @@ impl fmt::Display for Millis {
 }
 
 /// Tells the time. One is made in `main`; everyone else is given it.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
 }

@@ -1,0 +1,183 @@
+//! Asking the owner of a run for something, and waiting until it answers that it is done and durable. What is asked
+//! for gathers while the last message is under way, so many askers cost few messages. A question that is not answered
+//! in time is asked again: it names its run and key, so doing it twice does no harm.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use phasework_broker::{Address, Message, SharedBroker, Subscription};
+use phasework_workflows::id::RunId;
+use phasework_workflows::message::event::{Accepted, Control, Controls, Refused, ReplyTo, StartRun, StartRuns};
+use phasework_workflows::message::{Body, decode, encode};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::EngineError;
+
+/// How long to wait for an answer before asking again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often to ask before giving up.
+const TIMES: u32 = 6;
+
+/// How many requests go in one message.
+const PER_MESSAGE: usize = 64;
+
+/// What can be asked of the owner of a run.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Start(StartRun),
+    Control(Control),
+}
+
+impl Ask {
+    fn set_reply(&mut self, reply: ReplyTo) {
+        match self {
+            Self::Start(start) => start.reply = Some(reply),
+            Self::Control(control) => control.reply = Some(reply),
+        }
+    }
+}
+
+type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Accepted, Refused>>>>>;
+
+/// Asks. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    outgoing: mpsc::Sender<(u16, Ask)>,
+    pending: Pending,
+    next: Arc<std::sync::atomic::AtomicU64>,
+    reply_queue: Arc<str>,
+    queues: u16,
+}
+
+/// The two ends that have to be kept running for an [`Asker`] to work.
+pub(crate) struct AskerLoops {
+    broker: SharedBroker,
+    address: Address,
+    outgoing: mpsc::Receiver<(u16, Ask)>,
+    pending: Pending,
+}
+
+impl Asker {
+    /// An asker whose answers come to the private queue `name`.
+    pub(crate) fn new(broker: SharedBroker, name: &str, queues: u16) -> (Self, AskerLoops) {
+        let address = Address::Private(format!("engine.{name}").into());
+        let (sender, receiver) = mpsc::channel(1024);
+        let pending = Pending::default();
+        let asker = Self {
+            outgoing: sender,
+            pending: Arc::clone(&pending),
+            next: Arc::default(),
+            reply_queue: broker.name_of(&address).into(),
+            queues,
+        };
+        (asker, AskerLoops { broker, address, outgoing: receiver, pending })
+    }
+
+    /// Asks the owner of `run`, and again until it answers.
+    pub(crate) async fn ask(&self, run: RunId, mut ask: Ask) -> Result<Accepted, EngineError> {
+        let queue = run.shard().queue(self.queues);
+        let id = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let reply = ReplyTo { queue: Arc::clone(&self.reply_queue), correlation_id: Some(id.to_string().into()) };
+        ask.set_reply(reply);
+        for _ in 0..TIMES {
+            let (sender, answer) = oneshot::channel();
+            self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+            if self.outgoing.send((queue, ask.clone())).await.is_err() {
+                break;
+            }
+            if let Ok(Ok(answer)) = tokio::time::timeout(ASK_AGAIN, answer).await {
+                return answer.map_err(refusal);
+            }
+        }
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        Err(EngineError::Unavailable(format!(
+            "no coordinator answered for run {run}; it may be carried out later (with a key it is safe to ask again)"
+        )))
+    }
+}
+
+fn refusal(refused: Refused) -> EngineError {
+    match &*refused.code {
+        "unknown-run" | "unknown-workflow" => EngineError::NotFound(refused.message),
+        _ => EngineError::Invalid(refused.message),
+    }
+}
+
+impl AskerLoops {
+    /// Sends what is asked and receives what is answered, until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let Self { broker, address, outgoing, pending } = self;
+        let answers = receive(Arc::clone(&broker), address, pending, shutdown.clone());
+        tokio::join!(send(broker, outgoing, shutdown), answers);
+    }
+}
+
+async fn send(broker: SharedBroker, mut outgoing: mpsc::Receiver<(u16, Ask)>, shutdown: CancellationToken) {
+    let mut batch = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            count = outgoing.recv_many(&mut batch, 16 * PER_MESSAGE) => if count == 0 { return },
+        }
+        let (mut starts, mut controls) = (BTreeMap::<u16, Vec<_>>::new(), BTreeMap::<u16, Vec<_>>::new());
+        for (queue, ask) in batch.drain(..) {
+            match ask {
+                Ask::Start(start) => starts.entry(queue).or_default().push(start),
+                Ask::Control(control) => controls.entry(queue).or_default().push(control),
+            }
+        }
+        let mut messages = Vec::new();
+        for (queue, items) in starts {
+            for items in items.chunks(PER_MESSAGE) {
+                messages.push(message(queue, &StartRuns { items: items.to_vec() }));
+            }
+        }
+        for (queue, items) in controls {
+            messages.push(message(queue, &Controls { items }));
+        }
+        for result in broker.publish(messages).await {
+            if let Err(error) = result {
+                // Whoever asked hears nothing and asks again.
+                tracing::warn!(%error, "a request could not be sent to its coordinator queue");
+            }
+        }
+    }
+}
+
+fn message<T: Body>(queue: u16, body: &T) -> Message {
+    Message::new(Address::Coordinator(queue), T::KIND, encode(body))
+}
+
+async fn receive(broker: SharedBroker, address: Address, pending: Pending, shutdown: CancellationToken) {
+    let subscription = Subscription { from: address, prefetch: 1000 };
+    let Some(mut consumer) = crate::supervisor::subscribe(&broker, &subscription, &shutdown).await else { return };
+    loop {
+        let deliveries = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            deliveries = consumer.next(1000) => deliveries,
+        };
+        let Ok(deliveries) = deliveries else { return };
+        for delivery in &deliveries {
+            let id = delivery.correlation_id.as_deref().and_then(|id| id.parse::<u64>().ok());
+            let asked = id.and_then(|id| pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id));
+            let Some(asked) = asked else { continue }; // answered before, or given up
+            let answer = match &*delivery.kind {
+                Refused::KIND => decode::<Refused>(&delivery.body).map(Err),
+                _ => decode::<Accepted>(&delivery.body).map(Ok),
+            };
+            match answer {
+                Ok(answer) => drop(asked.send(answer)), // the asker may have given up in this very moment
+                Err(error) => tracing::warn!(%error, "an answer could not be read"),
+            }
+        }
+        let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.tag).collect();
+        if let Err(error) = consumer.ack(&tags).await {
+            tracing::debug!(%error, "answers could not be acknowledged");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The coordinator: one [`Owner`] for each coordinator queue. Events come in, are applied to their runs, committed,
+//! published, acknowledged; in this order, so that a crash between any two steps loses nothing.
+//!
+//! [`intake`] reads messages, [`advance`] is the only caller of `apply`, [`outside`] answers what `apply` cannot know,
+//! [`outbox`] turns effects into messages, [`packing`] says how many jobs go into one, [`hot`] keeps runs in memory.
+
+mod advance;
+mod hot;
+mod intake;
+mod outbox;
+mod outside;
+mod owner;
+mod packing;
+
+pub(crate) use owner::Owner;

@@ -1,0 +1,254 @@
+//! From effects to messages. What is published here is committed; publishing it again does no harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use phasework_broker::{Address, Message};
+use phasework_store::{PAGE_JOBS, StoreError};
+use phasework_workflows::Payload;
+use phasework_workflows::id::{EntryNo, JobIndex, Nonce, RunId};
+use phasework_workflows::message::event::{PhaseFinished, PhasesFinished};
+use phasework_workflows::message::job::{CancelJobs, CanceledEntry, InputSource, Job, JobGroup, Jobs};
+use phasework_workflows::message::{Body, encode};
+use phasework_workflows::run::{Dispatch, Effect, JobTicket};
+
+use super::hot::HotRun;
+use super::outside;
+use super::packing::{MAX_PACK_BYTES, Packing};
+use crate::engine::Engine;
+
+/// How many ends of phases go in one message.
+const ANNOUNCEMENTS: usize = 64;
+
+/// How many pages of inputs are kept in memory.
+const PAGES_KEPT: usize = 32;
+
+/// Where a page of inputs is.
+type PageKey = (RunId, EntryNo, Nonce, u16, u64);
+
+/// Pages of inputs that were read lately, the latest last.
+#[derive(Debug, Default)]
+pub(super) struct Pages(Vec<(PageKey, Arc<Vec<Payload>>)>);
+
+/// The messages that the outboxes of some runs come to.
+pub(super) async fn messages(
+    engine: &Engine,
+    queue: u16,
+    packing: &Packing,
+    pages: &mut Pages,
+    runs: &mut [HotRun],
+) -> Result<Vec<Message>, StoreError> {
+    let mut letters = Letters { queue, ..Letters::default() };
+    for hot in runs {
+        let effects: Vec<_> = hot.outbox.iter().flat_map(|(_, effects)| effects.iter().cloned()).collect();
+        for effect in effects {
+            metrics::counter!("phasework_effects_total", "kind" => effect.kind()).increment(1);
+            match effect {
+                Effect::Dispatch(dispatch) => letters.dispatch(engine, packing, pages, hot, &dispatch).await?,
+                Effect::Announce(finished) => letters.announcements.push(finished),
+                Effect::Tell(event) => {
+                    let to = Address::Events(event.routing_key().into());
+                    letters.others.push(message(to, &event));
+                }
+                Effect::CancelJobs { entry } => letters.canceled.push(CanceledEntry { run: hot.run.head.id, entry }),
+            }
+        }
+    }
+    Ok(letters.seal())
+}
+
+fn message<T: Body>(to: Address, body: &T) -> Message {
+    Message::new(to, T::KIND, encode(body))
+}
+
+/// Messages in the making.
+#[derive(Default)]
+struct Letters {
+    queue: u16,
+    packs: BTreeMap<Arc<str>, Pack>,
+    announcements: Vec<PhaseFinished>,
+    canceled: Vec<CanceledEntry>,
+    others: Vec<Message>,
+}
+
+/// A pack of jobs that is not full yet.
+#[derive(Default)]
+struct Pack {
+    groups: Vec<JobGroup>,
+    jobs: usize,
+    bytes: usize,
+}
+
+impl Letters {
+    /// Puts the jobs of a dispatch into packs. A dispatch of an entry that the run has left is passed over: it was
+    /// published before the run moved on, or its jobs were abandoned.
+    async fn dispatch(
+        &mut self,
+        engine: &Engine,
+        packing: &Packing,
+        pages: &mut Pages,
+        hot: &mut HotRun,
+        dispatch: &Dispatch,
+    ) -> Result<(), StoreError> {
+        let entry = &hot.run.head.entry;
+        if (entry.number, entry.nonce) != (dispatch.entry, dispatch.nonce) || hot.run.head.state.is_ended() {
+            return Ok(());
+        }
+        let workflow = Arc::clone(&hot.workflow);
+        let phase = workflow.phase(&dispatch.phase);
+        let Some(spec) = phase.and_then(|phase| phase.handlers.get(usize::from(dispatch.handler))) else {
+            return Ok(());
+        };
+        let queue: Arc<str> = workflow.queue_of(&dispatch.phase, spec, &dispatch.version).into();
+        let group = JobGroup {
+            run: hot.run.head.id,
+            workflow: hot.run.head.workflow.clone(),
+            phase: dispatch.phase.clone(),
+            entry: dispatch.entry,
+            nonce: dispatch.nonce,
+            handler: dispatch.name.clone(),
+            version: dispatch.version.clone(),
+            coordinator: self.queue,
+            timeout: spec.timeout,
+            max_attempts: spec.retry.max_attempts,
+            input: if spec.for_each.is_some() { InputSource::Index } else { InputSource::Data },
+            data: outside::data(engine, hot).await?,
+            range: None,
+            jobs: Vec::new(),
+        };
+        let size = packing.size(&dispatch.name);
+        let (first, count) = dispatch.fresh.unwrap_or((0, 0));
+        if dispatch.stored_inputs {
+            for index in first..first + count {
+                let ticket = JobTicket { index, attempt: 1, tried: 1, alone: false };
+                self.ticket(engine, pages, &queue, &group, dispatch, ticket, size).await?;
+            }
+        } else {
+            self.ranges(&queue, &group, first, count, size);
+        }
+        for &ticket in &dispatch.again {
+            self.ticket(engine, pages, &queue, &group, dispatch, ticket, size).await?;
+        }
+        Ok(())
+    }
+
+    /// Fresh jobs that carry no input of their own, in ranges.
+    fn ranges(&mut self, queue: &Arc<str>, group: &JobGroup, first: u64, count: u64, size: usize) {
+        let (mut first, end) = (first, first + count);
+        while first < end {
+            let room = size.saturating_sub(self.packs.get(queue).map_or(0, |pack| pack.jobs));
+            let take = (end - first).min(room.max(1) as u64);
+            let bytes = group_bytes(group);
+            self.add(queue, JobGroup { range: Some((first, take)), ..group.clone() }, take as usize, bytes, size);
+            first += take;
+        }
+    }
+
+    /// One job with its input.
+    #[expect(clippy::too_many_arguments, reason = "one job is described by where it goes and what it is")]
+    async fn ticket(
+        &mut self,
+        engine: &Engine,
+        pages: &mut Pages,
+        queue: &Arc<str>,
+        group: &JobGroup,
+        dispatch: &Dispatch,
+        ticket: JobTicket,
+        size: usize,
+    ) -> Result<(), StoreError> {
+        let input = if dispatch.stored_inputs {
+            match pages.input(engine, group.run, dispatch, ticket.index).await? {
+                Some(input) => Some(input),
+                None => return Ok(()), // forgotten: the entry is over
+            }
+        } else {
+            None
+        };
+        let bytes = input.as_ref().map_or(64, |input| input.len() + 64);
+        let job = Job { index: ticket.index, attempt: ticket.attempt, tried: ticket.tried, input };
+        if ticket.alone {
+            let alone = Jobs { groups: vec![JobGroup { jobs: vec![job], ..group.clone() }] };
+            self.others.push(message(Address::Jobs(Arc::clone(queue)), &alone));
+            return Ok(());
+        }
+        // Jobs of one group that follow each other share its header.
+        if let Some(pack) = self.packs.get_mut(queue)
+            && pack.jobs < size
+            && pack.bytes + bytes <= MAX_PACK_BYTES
+            && let Some(last) = pack.groups.last_mut()
+            && (last.run, last.nonce, &last.handler) == (group.run, group.nonce, &group.handler)
+            && last.range.is_none()
+        {
+            last.jobs.push(job);
+            pack.jobs += 1;
+            pack.bytes += bytes;
+            return Ok(());
+        }
+        let bytes = bytes + group_bytes(group);
+        self.add(queue, JobGroup { jobs: vec![job], ..group.clone() }, 1, bytes, size);
+        Ok(())
+    }
+
+    /// Adds a group to the pack for `queue`, which is sent on first if it would become too full.
+    fn add(&mut self, queue: &Arc<str>, group: JobGroup, jobs: usize, bytes: usize, size: usize) {
+        let pack = self.packs.entry(Arc::clone(queue)).or_default();
+        if pack.jobs > 0 && (pack.jobs + jobs > size || pack.bytes + bytes > MAX_PACK_BYTES) {
+            let full = std::mem::take(pack);
+            self.others.push(message(Address::Jobs(Arc::clone(queue)), &Jobs { groups: full.groups }));
+        }
+        let pack = self.packs.entry(Arc::clone(queue)).or_default();
+        pack.groups.push(group);
+        pack.jobs += jobs;
+        pack.bytes += bytes;
+    }
+
+    fn seal(self) -> Vec<Message> {
+        let mut messages = self.others;
+        for (queue, pack) in self.packs {
+            messages.push(message(Address::Jobs(queue), &Jobs { groups: pack.groups }));
+        }
+        for items in self.announcements.chunks(ANNOUNCEMENTS) {
+            messages.push(message(Address::Coordinator(self.queue), &PhasesFinished { items: items.to_vec() }));
+        }
+        if !self.canceled.is_empty() {
+            messages.push(message(Address::Control, &CancelJobs { items: self.canceled }));
+        }
+        messages
+    }
+}
+
+/// About how many bytes a group's header takes.
+fn group_bytes(group: &JobGroup) -> usize {
+    group.data.as_ref().map_or(0, Payload::len) + 400
+}
+
+impl Pages {
+    /// The input of a job; `None` when its page is gone.
+    async fn input(
+        &mut self,
+        engine: &Engine,
+        run: RunId,
+        dispatch: &Dispatch,
+        index: JobIndex,
+    ) -> Result<Option<Payload>, StoreError> {
+        let page = index / PAGE_JOBS;
+        let key = (run, dispatch.entry, dispatch.nonce, dispatch.handler, page);
+        let kept = self.0.iter().rev().find(|(kept, _)| *kept == key).map(|(_, page)| Arc::clone(page));
+        let inputs = match kept {
+            Some(inputs) => inputs,
+            None => {
+                let (entry, nonce, handler) = (dispatch.entry, dispatch.nonce, dispatch.handler);
+                let Some(inputs) = engine.parts.store.inputs(run, entry, nonce, handler, page).await? else {
+                    return Ok(None);
+                };
+                if self.0.len() >= PAGES_KEPT {
+                    self.0.remove(0);
+                }
+                let inputs = Arc::new(inputs);
+                self.0.push((key, Arc::clone(&inputs)));
+                inputs
+            }
+        };
+        Ok(usize::try_from(index % PAGE_JOBS).ok().and_then(|place| inputs.get(place)).cloned())
+    }
+}

@@ -1,0 +1,297 @@
+//! Answers to what `apply` cannot know: which versions live, what a list expression gives, what the run's result is.
+
+use phasework_store::{PAGE_JOBS, StoreError};
+use phasework_workflows::Payload;
+use phasework_workflows::definition::{ForEach, HandlerSpec, Reads, Scope};
+use phasework_workflows::message::outcome::JobError;
+use phasework_workflows::run::{EntryOutputs, Event, HandlerOutputs, Head, Listing, Question, Resolution};
+use serde_json::{Map, Value, json};
+
+use super::hot::HotRun;
+use crate::engine::Engine;
+
+/// The most outputs that are read for one expression, in bytes.
+const MAX_OUTPUTS_READ: usize = 64 * 1024 * 1024;
+
+/// How many pages of inputs are written at once.
+const PAGES_AT_ONCE: usize = 8;
+
+/// Answers a question about a run. `data` is the run's data when it is just being made.
+pub(super) async fn answer(
+    engine: &Engine,
+    hot: &mut HotRun,
+    question: Question,
+    data: Option<&Payload>,
+) -> Result<Event, StoreError> {
+    match question {
+        Question::Versions { entry, nonce, handlers } => {
+            let now = engine.parts.clock.now();
+            let phase = hot.workflow.phase(&hot.run.head.entry.phase);
+            let resolve = |handler: u16| {
+                let spec = phase.and_then(|phase| phase.handlers.get(usize::from(handler)));
+                let found = spec.and_then(|spec| engine.registry.highest(&spec.name, &spec.version, now));
+                let (version, slots) = found.map_or((None, 0), |(version, slots)| (Some(version), slots));
+                Resolution { handler, version, slots }
+            };
+            Ok(Event::Resolved { entry, nonce, handlers: handlers.into_iter().map(resolve).collect() })
+        }
+        Question::List { entry, nonce, handler } => {
+            let listing = unless_fault(list(engine, hot, handler, data).await)?;
+            Ok(Event::Enumerated { entry, nonce, handler, listing })
+        }
+        Question::Output { entry, nonce } => {
+            let output = unless_fault(output(engine, hot, data).await)?;
+            Ok(Event::Concluded { entry, nonce, output })
+        }
+    }
+}
+
+/// Why there is no answer: the definition and the data do not fit, which is the answer; or the store is away.
+enum Fault {
+    Job(JobError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::TooLarge { .. } => Self::Job(JobError::new("limit", error.to_string()).for_good()),
+            other => Self::Store(other),
+        }
+    }
+}
+
+fn unless_fault<T>(result: Result<T, Fault>) -> Result<Result<T, JobError>, StoreError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(Fault::Job(error)) => Ok(Err(error)),
+        Err(Fault::Store(error)) => Err(error),
+    }
+}
+
+fn expression_fault(place: &str, error: &impl std::fmt::Display) -> Fault {
+    Fault::Job(JobError::new("expression", format!("{place}: {error}")).for_good())
+}
+
+/// Makes the list of jobs of a handler, and stores their inputs.
+async fn list(engine: &Engine, hot: &mut HotRun, handler: u16, data: Option<&Payload>) -> Result<Listing, Fault> {
+    let workflow = std::sync::Arc::clone(&hot.workflow);
+    let phase = workflow.phase(&hot.run.head.entry.phase);
+    let Some(spec) = phase.and_then(|phase| phase.handlers.get(usize::from(handler))) else {
+        return Err(Fault::Job(JobError::new("definition", "the phase has no such handler").for_good()));
+    };
+    let mut reads = Reads::default();
+    if let Some(ForEach::Expression(expression)) = &spec.for_each {
+        reads = reads.and(expression.reads());
+    }
+    if let Some(input) = &spec.input {
+        reads = reads.and(input.reads());
+    }
+    let scope = scope(engine, hot, &reads, data).await?;
+    let items = items(spec, &scope)?;
+    let total = items.len();
+    if let (Items::Count(total), None) = (&items, &spec.input) {
+        return Ok(Listing { total: *total, stored: false });
+    }
+    let mut pages = Vec::new();
+    for first in (0..total).step_by(PAGE_JOBS as usize) {
+        let indexes = first..total.min(first + PAGE_JOBS);
+        let inputs = indexes.map(|index| input(spec, &scope, &items, index, engine.parts.config.max_payload_bytes));
+        pages.push((first / PAGE_JOBS, inputs.collect::<Result<Vec<_>, _>>()?));
+        if pages.len() == PAGES_AT_ONCE {
+            put_pages(engine, &hot.run.head, handler, std::mem::take(&mut pages)).await?;
+        }
+    }
+    put_pages(engine, &hot.run.head, handler, pages).await?;
+    Ok(Listing { total, stored: true })
+}
+
+async fn put_pages(
+    engine: &Engine,
+    head: &Head,
+    handler: u16,
+    pages: Vec<(u64, Vec<Payload>)>,
+) -> Result<(), StoreError> {
+    if pages.is_empty() {
+        return Ok(());
+    }
+    engine.parts.store.put_inputs(head.id, head.entry.number, head.entry.nonce, handler, pages).await
+}
+
+/// What a handler's jobs are made from.
+enum Items {
+    /// One job, without an item.
+    One,
+    /// So many jobs, each with its index.
+    Count(u64),
+    /// A job for each.
+    List(Vec<Value>),
+}
+
+impl Items {
+    fn len(&self) -> u64 {
+        match self {
+            Self::One => 1,
+            Self::Count(count) => *count,
+            Self::List(items) => items.len() as u64,
+        }
+    }
+}
+
+fn items(spec: &HandlerSpec, scope: &Scope) -> Result<Items, Fault> {
+    let expression = match &spec.for_each {
+        None => return Ok(Items::One),
+        Some(ForEach::Count(count)) => return Ok(Items::Count(*count)),
+        Some(ForEach::Expression(expression)) => expression,
+    };
+    let place = || format!("`for_each` of {}, `{}`", spec.name, expression.source());
+    match expression.evaluate(scope).map_err(|error| expression_fault(&place(), &error))? {
+        Value::Array(items) => Ok(Items::List(items)),
+        Value::Number(number) => match number.as_u64() {
+            Some(count) if count <= phasework_workflows::definition::MAX_FOR_EACH_COUNT => Ok(Items::Count(count)),
+            _ => Err(expression_fault(&place(), &format!("{number} is not a number of jobs"))),
+        },
+        other => Err(expression_fault(&place(), &format!("gives {}, not a list or a number", kind_of(&other)))),
+    }
+}
+
+const fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The input of one job.
+fn input(spec: &HandlerSpec, scope: &Scope, items: &Items, index: u64, limit: usize) -> Result<Payload, Fault> {
+    let item = match items {
+        Items::One => None,
+        Items::Count(_) => Some(Value::from(index)),
+        Items::List(items) => usize::try_from(index).ok().and_then(|index| items.get(index)).cloned(),
+    };
+    let input = match (&spec.input, item) {
+        (None, item) => item.unwrap_or(Value::Null),
+        (Some(template), None) => template.render(scope).map_err(|error| input_fault(spec, index, &error))?,
+        (Some(template), Some(item)) => {
+            template.render(&scope.with_item(index, item)).map_err(|error| input_fault(spec, index, &error))?
+        }
+    };
+    let payload = Payload::from(input);
+    if payload.len() > limit {
+        let words = format!("{} bytes are too large; at most {limit} are taken", payload.len());
+        return Err(input_fault(spec, index, &words));
+    }
+    Ok(payload)
+}
+
+fn input_fault(spec: &HandlerSpec, index: u64, error: &impl std::fmt::Display) -> Fault {
+    expression_fault(&format!("the input of {}'s job {index}", spec.name), error)
+}
+
+/// The run's result: what its template gives, or the outputs of its final phase by handler.
+async fn output(engine: &Engine, hot: &mut HotRun, data: Option<&Payload>) -> Result<Payload, Fault> {
+    let workflow = std::sync::Arc::clone(&hot.workflow);
+    let output = match &workflow.output {
+        Some(template) => {
+            let scope = scope(engine, hot, &template.reads(), data).await?;
+            template.render(&scope).map_err(|error| expression_fault("the workflow's `output`", &error))?
+        }
+        None => {
+            let phase = hot.run.head.entry.phase.clone();
+            let Some(entry) = hot.run.head.outputs.iter().find(|entry| entry.phase == phase) else {
+                return Ok(Payload::null());
+            };
+            let mut outputs = Map::new();
+            for (handler, left) in (0..).zip(&entry.handlers) {
+                let value = handler_output(engine, &hot.run.head, entry, handler, left).await?;
+                outputs.insert(left.name.to_string(), value);
+            }
+            Value::Object(outputs)
+        }
+    };
+    let payload = Payload::from(output);
+    let limit = engine.parts.config.max_payload_bytes;
+    if payload.len() > limit {
+        let words = format!("the run's result of {} bytes is too large; at most {limit} are taken", payload.len());
+        return Err(Fault::Job(JobError::new("limit", words).for_good()));
+    }
+    Ok(payload)
+}
+
+/// What expressions of this run see. Only what they read is fetched.
+async fn scope(engine: &Engine, hot: &mut HotRun, reads: &Reads, given: Option<&Payload>) -> Result<Scope, Fault> {
+    let data = match given {
+        _ if !reads.data => None,
+        Some(given) => Some(given.clone()),
+        None => data(engine, hot).await?,
+    };
+    let data = data.unwrap_or_else(Payload::null);
+    let outputs = outputs(engine, &hot.run.head, reads).await?;
+    let head = &hot.run.head;
+    let run = json!({
+        "id": head.id,
+        "workflow": head.workflow,
+        "revision": head.revision,
+        "key": head.key,
+        "phase": head.entry.phase,
+        "entry": head.entry.number,
+        "created_at": head.created_at,
+    });
+    Ok(Scope::new(&data, outputs, run))
+}
+
+/// The run's data, from memory or from the store.
+pub(super) async fn data(engine: &Engine, hot: &mut HotRun) -> Result<Option<Payload>, StoreError> {
+    if let Some(data) = &hot.data {
+        return Ok(data.clone());
+    }
+    let data = engine.parts.store.data(hot.run.head.id).await?;
+    hot.keep_data(data.clone());
+    Ok(data)
+}
+
+async fn outputs(engine: &Engine, head: &Head, reads: &Reads) -> Result<Value, StoreError> {
+    let mut phases = Map::new();
+    for entry in &head.outputs {
+        let mut handlers = Map::new();
+        for (handler, left) in (0..).zip(&entry.handlers) {
+            if reads.outputs.includes(entry.phase.as_str(), left.name.as_str()) {
+                let value = handler_output(engine, head, entry, handler, left).await?;
+                handlers.insert(left.name.to_string(), value);
+            }
+        }
+        phases.insert(entry.phase.to_string(), Value::Object(handlers));
+    }
+    Ok(Value::Object(phases))
+}
+
+/// The output itself when the handler had one job by declaration; otherwise the list of outputs in the order of jobs,
+/// with `null` for those that left none.
+async fn handler_output(
+    engine: &Engine,
+    head: &Head,
+    entry: &EntryOutputs,
+    handler: u16,
+    left: &HandlerOutputs,
+) -> Result<Value, StoreError> {
+    let stored = if left.outputs == 0 {
+        Vec::new()
+    } else {
+        engine.parts.store.outputs(head.id, entry.entry, handler, MAX_OUTPUTS_READ).await?
+    };
+    if !left.is_list {
+        return Ok(stored.first().map_or(Value::Null, |(_, output)| output.to_value()));
+    }
+    let total = usize::try_from(left.total).unwrap_or(usize::MAX).min(MAX_OUTPUTS_READ / 8);
+    let mut list = vec![Value::Null; total];
+    for (index, output) in stored {
+        if let Some(place) = usize::try_from(index).ok().and_then(|index| list.get_mut(index)) {
+            *place = output.to_value();
+        }
+    }
+    Ok(Value::Array(list))
+}

@@ -1,0 +1,422 @@
+//! The owner of a coordinator queue and of the shards that map onto it: takes what the queue delivers, batch by
+//! batch, and does what is due. Who is served by the queue is the owner; ticks tell it so.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phasework_broker::{Address, BrokerError, Consumer, Delivery, DeliveryTag, Message, PublishError, Subscription};
+use phasework_store::{RunVersion, StoreError};
+use phasework_workflows::id::{RunId, Shard};
+use phasework_workflows::message::event::{Accepted, Refused, ReplyTo};
+use phasework_workflows::message::{Body, encode};
+use phasework_workflows::run::Event;
+use phasework_workflows::time::{Millis, Timestamp};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::advance::{Advanced, Answer, advance, outbox_versions};
+use super::hot::{HotRun, HotRuns};
+use super::intake::{Happening, Intake, What};
+use super::outbox::{self, Pages};
+use super::packing::Packing;
+use crate::engine::Engine;
+use crate::{dead, supervisor};
+
+/// How many runs are woken, swept or removed in one pass.
+const PASS: usize = 256;
+
+/// After how many ticks without one an owner no longer counts on owning its queue.
+const TICKS_MISSED: u64 = 5;
+
+/// How long the store may be away before the owner lets go of its deliveries.
+const STORE_AWAY: Duration = Duration::from_secs(60);
+
+/// How often an owner sweeps for what was left unpublished, and for ended runs whose time is over.
+const SWEEP: Millis = Millis::from_secs(30);
+
+/// How many published versions may stand in the stored outbox before they are cleared in one go.
+const CLEAR_AT: usize = 512;
+
+/// The owner of a coordinator queue.
+pub(crate) struct Owner {
+    engine: Engine,
+    queue: u16,
+    shards: Vec<Shard>,
+    hot: HotRuns,
+    packing: Packing,
+    pages: Pages,
+    /// Published versions of runs that are no longer in memory.
+    cleared: Vec<(RunId, Vec<RunVersion>)>,
+    workers: watch::Receiver<u64>,
+    /// When the last tick came.
+    ticked: Option<Timestamp>,
+    swept: Timestamp,
+    /// When something is due next, as far as is known.
+    next_due: Option<Timestamp>,
+}
+
+/// Why an owner no longer works.
+enum Stopped {
+    /// It was told to.
+    Asked,
+    /// The broker took the queue away, or the store did not come back.
+    Lost,
+}
+
+impl Owner {
+    pub(crate) fn new(engine: Engine, queue: u16) -> Self {
+        let config = &engine.parts.config;
+        let shards = Shard::all().filter(|shard| shard.queue(config.coordinator_queues) == queue).collect();
+        Self {
+            hot: HotRuns::new(config.cached_runs),
+            workers: engine.registry.changes(),
+            queue,
+            shards,
+            packing: Packing::default(),
+            pages: Pages::default(),
+            cleared: Vec::new(),
+            ticked: None,
+            swept: Timestamp::default(),
+            next_due: None,
+            engine,
+        }
+    }
+
+    /// Works until `shutdown`. A batch under way is finished first.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let config = Arc::clone(&self.engine.parts.config);
+        let subscription = Subscription { from: Address::Coordinator(self.queue), prefetch: config.prefetch };
+        loop {
+            self.disown();
+            let Some(consumer) = supervisor::subscribe(&self.engine.parts.broker, &subscription, &shutdown).await
+            else {
+                return;
+            };
+            if let Stopped::Asked = self.serve(consumer, &shutdown).await {
+                self.clear_published().await;
+                return;
+            }
+            self.wait_for_store(&shutdown).await;
+        }
+    }
+
+    fn disown(&mut self) {
+        self.ticked = None;
+        self.next_due = None;
+        self.hot.clear();
+    }
+
+    async fn wait_for_store(&self, shutdown: &CancellationToken) {
+        while let Err(error) = self.engine.parts.store.check().await {
+            tracing::warn!(queue = self.queue, %error, "the store is away; nothing is taken from the queue meanwhile");
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+
+    async fn serve(&mut self, mut consumer: Box<dyn Consumer>, shutdown: &CancellationToken) -> Stopped {
+        let batch = self.engine.parts.config.batch;
+        loop {
+            let now = self.engine.parts.clock.now();
+            if self.is_owner(now) && self.next_due.is_some_and(|due| due <= now) {
+                if let Err(stopped) = self.wake_due(now, shutdown).await {
+                    return stopped;
+                }
+                continue;
+            }
+            let until_due = self.next_due.filter(|_| self.is_owner(now)).map(|due| due.since(now));
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Stopped::Asked,
+                deliveries = consumer.next(batch) => match deliveries {
+                    Ok(deliveries) => if let Err(stopped) = self.take(consumer.as_ref(), &deliveries, shutdown).await {
+                        return stopped;
+                    },
+                    Err(BrokerError::Closed) => return Stopped::Asked,
+                    Err(error) => {
+                        tracing::warn!(queue = self.queue, %error, "the queue cannot be read");
+                        return Stopped::Lost;
+                    }
+                },
+                Ok(()) = self.workers.changed(), if self.is_owner(now) => {
+                    if let Err(stopped) = self.wake_awaiting(shutdown).await {
+                        return stopped;
+                    }
+                }
+                () = tokio::time::sleep(until_due.unwrap_or(Millis::from_secs(3600)).into()) => {}
+            }
+        }
+    }
+
+    fn is_owner(&self, now: Timestamp) -> bool {
+        let longest = Millis(self.engine.parts.config.tick.0 * TICKS_MISSED);
+        self.ticked.is_some_and(|ticked| now.since(ticked) <= longest)
+    }
+
+    /// Carries out a batch of deliveries: commit, publish, acknowledge.
+    async fn take(
+        &mut self,
+        consumer: &dyn Consumer,
+        deliveries: &[Delivery],
+        shutdown: &CancellationToken,
+    ) -> Result<(), Stopped> {
+        let parts = &self.engine.parts;
+        metrics::counter!("phasework_coordinator_messages_total").increment(deliveries.len() as u64);
+        let Intake { happenings, mut dead, ticked, services } = Intake::read(parts, self.queue, deliveries);
+        for service in services {
+            self.packing.learn(service.handler, service.jobs, service.total_us);
+        }
+        let unfit = self.carry_out(happenings, shutdown).await?;
+        for (place, reason) in unfit {
+            dead.push(dead::letter(&self.engine.parts, &Address::Coordinator(self.queue), &deliveries[place], reason));
+        }
+        self.publish(dead, shutdown).await?;
+        let tags: Vec<DeliveryTag> = deliveries.iter().map(|delivery| delivery.tag).collect();
+        if let Err(error) = consumer.ack(&tags).await {
+            // They come again, and change nothing then.
+            tracing::debug!(queue = self.queue, %error, "a batch could not be acknowledged");
+        }
+        if ticked {
+            self.tick(shutdown).await?;
+        }
+        Ok(())
+    }
+
+    /// Advances runs and publishes what that asks for, however long the store and the broker take. Returns what cannot
+    /// be carried out, by delivery.
+    async fn carry_out(
+        &mut self,
+        happenings: BTreeMap<RunId, Vec<Happening>>,
+        shutdown: &CancellationToken,
+    ) -> Result<BTreeMap<usize, String>, Stopped> {
+        if happenings.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut patience = Patience::new(STORE_AWAY);
+        loop {
+            let failure = match advance(&self.engine, &mut self.hot, &happenings).await {
+                Ok(advanced) => match self.finish(advanced, shutdown).await? {
+                    Ok(unfit) => return Ok(unfit),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            tracing::warn!(queue = self.queue, error = %failure, "the store did not carry out a batch; trying again");
+            patience.wait(shutdown).await?;
+        }
+    }
+
+    /// Publishes the outboxes of runs that were advanced, answers who asked, and keeps the runs in memory.
+    async fn finish(
+        &mut self,
+        advanced: Advanced,
+        shutdown: &CancellationToken,
+    ) -> Result<Result<BTreeMap<usize, String>, StoreError>, Stopped> {
+        let Advanced { mut runs, answers, unfit } = advanced;
+        let messages = match outbox::messages(&self.engine, self.queue, &self.packing, &mut self.pages, &mut runs).await
+        {
+            Ok(messages) => messages,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.publish(messages, shutdown).await?;
+        self.answer(answers).await;
+        for mut hot in runs {
+            hot.published.extend(outbox_versions(&hot));
+            hot.outbox.clear();
+            self.keep(hot);
+        }
+        if self.cleared.len() >= CLEAR_AT {
+            self.clear_published().await;
+        }
+        Ok(Ok(unfit))
+    }
+
+    /// Keeps a run in memory, unless it has ended; notes when it is due.
+    fn keep(&mut self, hot: HotRun) {
+        if let Some(due) = hot.run.head.wake_at {
+            self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+        }
+        let gone = if hot.run.head.state.is_ended() { vec![hot] } else { self.hot.put(hot) };
+        let published = gone.into_iter().filter(|hot| !hot.published.is_empty());
+        self.cleared.extend(published.map(|hot| (hot.run.head.id, hot.published)));
+    }
+
+    /// Publishes, and again what was not confirmed, until all of it is.
+    async fn publish(&self, mut messages: Vec<Message>, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        let mut wait = Duration::from_millis(50);
+        while !messages.is_empty() {
+            let results = self.engine.parts.broker.publish(messages.clone()).await;
+            let mut again = Vec::new();
+            for (message, result) in messages.into_iter().zip(results) {
+                match result {
+                    Ok(()) => {}
+                    Err(PublishError::Unconfirmed(_)) => again.push(message),
+                    Err(error) => tracing::error!(to = ?message.to, %error, "a message cannot be published"),
+                }
+            }
+            messages = again;
+            if !messages.is_empty() {
+                tracing::warn!(queue = self.queue, messages = messages.len(), "not confirmed; publishing again");
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Err(Stopped::Asked),
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, answers: Vec<(ReplyTo, Answer)>) {
+        let broker = &self.engine.parts.broker;
+        let replies = answers.into_iter().map(|(reply, answer)| async move {
+            let (kind, body) = match answer {
+                Answer::Accepted(accepted) => (Accepted::KIND, encode(&accepted)),
+                Answer::Refused(refused) => (Refused::KIND, encode(&refused)),
+            };
+            let mut message = Message::new(Address::Private(Arc::clone(&reply.queue)), kind, body);
+            message.correlation_id = reply.correlation_id;
+            if let Err(error) = broker.reply(&reply.queue, message).await {
+                tracing::debug!(%error, "an answer could not be delivered; whoever asked asks again");
+            }
+        });
+        futures::future::join_all(replies).await;
+    }
+
+    /// This queue is ours, for now. On the first tick what a former owner left behind is taken up.
+    async fn tick(&mut self, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        let now = self.engine.parts.clock.now();
+        let is_new = !self.is_owner(now);
+        self.ticked = Some(now);
+        if is_new {
+            tracing::debug!(queue = self.queue, "this coordinator owns the queue");
+            self.hot.clear();
+            self.next_due = Some(now);
+            self.wake_awaiting(shutdown).await?;
+        }
+        if is_new || now.since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.sweep(now, shutdown).await?;
+        }
+        self.clear_published().await;
+        Ok(())
+    }
+
+    /// Wakes runs whose timer is due.
+    async fn wake_due(&mut self, now: Timestamp, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        let store = Arc::clone(&self.engine.parts.store);
+        let due = match store.due(&self.shards, now, PASS).await {
+            Ok(due) => due,
+            Err(error) => return self.look_later(now, &error),
+        };
+        let full = due.len() == PASS;
+        self.wake(due, shutdown).await?;
+        self.next_due = match store.next_due(&self.shards).await {
+            // Never at once, so that a timer that nothing can be done about does not spin.
+            Ok(next) => next.map(|next| if full { now } else { next.max(now.plus(Millis(10))) }),
+            Err(error) => return self.look_later(now, &error),
+        };
+        Ok(())
+    }
+
+    fn look_later(&mut self, now: Timestamp, error: &StoreError) -> Result<(), Stopped> {
+        tracing::warn!(queue = self.queue, %error, "due timers could not be read; trying again");
+        self.next_due = Some(now.plus(Millis::from_secs(1)));
+        Ok(())
+    }
+
+    /// Wakes runs that wait for a worker: one may have come.
+    async fn wake_awaiting(&mut self, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        match self.engine.parts.store.awaiting_worker(&self.shards, usize::MAX).await {
+            Ok(runs) => {
+                for runs in runs.chunks(PASS) {
+                    self.wake(runs.to_vec(), shutdown).await?;
+                }
+            }
+            // They look for themselves every so often.
+            Err(error) => tracing::warn!(queue = self.queue, %error, "runs that wait for a worker could not be read"),
+        }
+        Ok(())
+    }
+
+    async fn wake(&mut self, runs: Vec<RunId>, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        let wake = || Happening { what: What::Event(Event::Wake), reply: None, delivery: None };
+        let happenings = runs.into_iter().map(|run| (run, vec![wake()])).collect();
+        self.carry_out(happenings, shutdown).await.map(drop)
+    }
+
+    /// Publishes what a dead owner, or a lost reply of the store, left in an outbox; removes runs whose time is over.
+    async fn sweep(&mut self, now: Timestamp, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        self.clear_published().await;
+        let store = Arc::clone(&self.engine.parts.store);
+        match store.unpublished(&self.shards, PASS).await {
+            // Being loaded is all that is needed: the outbox comes along and is published.
+            Ok(runs) => self.wake(runs.into_iter().filter(|&run| !self.hot.contains(run)).collect(), shutdown).await?,
+            Err(error) => tracing::warn!(queue = self.queue, %error, "outboxes could not be swept"),
+        }
+        let over =
+            Timestamp::from_millis(now.as_millis().saturating_sub_unsigned(self.engine.parts.config.retention.0));
+        let ended = store.ended_before(&self.shards, over, PASS).await;
+        let removed = match ended {
+            Ok(runs) => {
+                let removals = runs.iter().map(|&run| store.remove_run(run));
+                futures::future::try_join_all(removals).await.map(|removed| removed.len())
+            }
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(0) => {}
+            Ok(removed) => {
+                metrics::counter!("phasework_runs_removed_total").increment(removed as u64);
+                tracing::info!(queue = self.queue, removed, "ended runs were removed");
+            }
+            Err(error) => tracing::warn!(queue = self.queue, %error, "ended runs could not be removed"),
+        }
+        Ok(())
+    }
+
+    /// Clears published versions that no commit has cleared on its way.
+    async fn clear_published(&mut self) {
+        let mut published = std::mem::take(&mut self.cleared);
+        for hot in self.hot.iter_mut().filter(|hot| !hot.published.is_empty()) {
+            published.push((hot.run.head.id, std::mem::take(&mut hot.published)));
+        }
+        if published.is_empty() {
+            return;
+        }
+        if let Err(error) = self.engine.parts.store.published(published).await {
+            // They are published once more some time, which does no harm.
+            tracing::debug!(queue = self.queue, %error, "outboxes could not be cleared");
+        }
+    }
+}
+
+/// Waits longer each time, and not for ever.
+struct Patience {
+    wait: Duration,
+    left: Duration,
+}
+
+impl Patience {
+    const fn new(left: Duration) -> Self {
+        Self { wait: Duration::from_millis(50), left }
+    }
+
+    async fn wait(&mut self, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        if self.left.is_zero() {
+            return Err(Stopped::Lost);
+        }
+        let wait = self.wait.min(self.left);
+        self.left -= wait;
+        self.wait = (self.wait * 2).min(Duration::from_secs(5));
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Err(Stopped::Asked),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The one door into an engine, for the API, the command line and programs that embed it: submit, cancel, look, wait.
+//! It never writes a run itself: what changes one goes as a message to the run's owner, and is answered after the
+//! commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use phasework_broker::{Address, Message, SharedBroker};
+use phasework_store::{RunCounts, RunFilter, SharedStore, StoreError, StoredWorkflow};
+use phasework_workflows::Payload;
+use phasework_workflows::definition::{Problems, Workflow};
+use phasework_workflows::id::{Revision, RunId, SharedIds, WorkflowName};
+use phasework_workflows::message::event::{Accepted, Control, ControlAction, StartRun};
+use phasework_workflows::message::notice::DeadLetter;
+use phasework_workflows::run::{FailureRecord, Head, HistoryEvent};
+use phasework_workflows::time::SharedClock;
+
+use crate::answers::{Ask, Asker};
+use crate::config::EngineConfig;
+use crate::ends::EndWatch;
+use crate::registry::Registry;
+use crate::workflows::Workflows;
+
+/// The namespace of all runs until there are tenants.
+pub const NAMESPACE: &str = "default";
+
+/// The longest key of a submission, in bytes.
+pub const MAX_KEY_BYTES: usize = 200;
+
+/// The parts an engine is put together from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where runs are kept.
+    pub store: SharedStore,
+    /// How messages travel.
+    pub broker: SharedBroker,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// Where ids come from.
+    pub ids: SharedIds,
+    /// The settings.
+    pub config: Arc<EngineConfig>,
+}
+
+/// The one door in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) parts: Parts,
+    pub(crate) workflows: Workflows,
+    pub(crate) registry: Registry,
+    pub(crate) asker: Asker,
+    pub(crate) ends: EndWatch,
+}
+
+/// A request for a run.
+#[derive(Clone, Debug, Default)]
+pub struct Submission {
+    /// What is to run.
+    pub what: ToRun,
+    /// The run's data; in place of what a definition brings along.
+    pub data: Option<Payload>,
+    /// Makes the submission safe to repeat.
+    pub key: Option<Arc<str>>,
+}
+
+/// What is to run.
+#[derive(Clone, Debug, Default)]
+pub enum ToRun {
+    /// Nothing was said.
+    #[default]
+    Nothing,
+    /// A stored workflow; without a revision, the latest.
+    Workflow(WorkflowName, Option<Revision>),
+    /// A definition, which is stored.
+    Definition(String),
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no such thing. The text says what, and the nearest there is.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request cannot be. The text says why.
+    #[error("{0}")]
+    Invalid(String),
+    /// The definition cannot be. Every problem is listed.
+    #[error("the definition has {} problem{}", .0.problems.len(), if .0.problems.len() == 1 { "" } else { "s" })]
+    InvalidDefinition(Problems),
+    /// It is larger than is taken.
+    #[error("{what} of {size} bytes is too large; at most {limit} are taken")]
+    TooLarge {
+        /// What it is.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// It cannot be done now. It may or may not have been done; with a key it is safe to repeat.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// A run, looked at closely.
+#[derive(Clone, Debug)]
+pub struct RunDetail {
+    /// Its state.
+    pub head: Head,
+    /// Its result, once it has one.
+    pub output: Option<Payload>,
+}
+
+impl Engine {
+    /// Has a run started; returns once that is durable.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn submit(&self, submission: Submission) -> Result<Accepted, EngineError> {
+        let start = self.prepare(submission).await?;
+        let run = start.run;
+        self.asker.ask(run, Ask::Start(start)).await
+    }
+
+    /// Turns a request into an order to the run's owner: the workflow is found or stored, the run's id chosen.
+    pub(crate) async fn prepare(&self, submission: Submission) -> Result<StartRun, EngineError> {
+        let Submission { what, data, key } = submission;
+        let (workflow, revision, brought) = match what {
+            ToRun::Nothing => {
+                return Err(EngineError::Invalid("say what to run: a workflow's name, or a definition".into()));
+            }
+            ToRun::Workflow(name, revision) => {
+                let stored = self.workflows.find(&name, revision.as_ref()).await?;
+                (stored.name.clone(), stored.revision.clone(), None)
+            }
+            ToRun::Definition(text) => {
+                let document = self.workflows.check(&text)?;
+                let (workflow, _) = self.workflows.put(&document.workflow, self.parts.clock.now()).await?;
+                (workflow.name.clone(), workflow.revision.clone(), document.data)
+            }
+        };
+        let data = data.or(brought);
+        let limit = self.parts.config.max_payload_bytes;
+        if let Some(size) = data.as_ref().map(Payload::len).filter(|&size| size > limit) {
+            return Err(EngineError::TooLarge { what: "run data", size, limit });
+        }
+        let run = match &key {
+            Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
+                return Err(EngineError::Invalid(format!(
+                    "a key has 1 to {MAX_KEY_BYTES} bytes; this one has {}",
+                    key.len()
+                )));
+            }
+            Some(key) => RunId::from_key(NAMESPACE, &workflow, key),
+            None => RunId::new(self.parts.ids.uuid()),
+        };
+        Ok(StartRun { run, workflow, revision, key, data, reply: None })
+    }
+
+    /// Has a run canceled; returns once that is durable.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is no such run; otherwise as [`EngineError`] says.
+    pub async fn cancel(&self, run: RunId, reason: Option<String>) -> Result<Accepted, EngineError> {
+        let control = Control { run, action: ControlAction::Cancel, reason, reply: None };
+        self.asker.ask(run, Ask::Control(control)).await
+    }
+
+    /// A run.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is no such run.
+    pub async fn run(&self, run: RunId) -> Result<RunDetail, EngineError> {
+        let stored = self.parts.store.load(&[run]).await?.pop().flatten();
+        let stored = stored.ok_or_else(|| EngineError::NotFound(format!("there is no run {run}")))?;
+        let head = Head::from_json(&stored.head).map_err(EngineError::Unavailable)?;
+        let output = if head.has_output { self.parts.store.output(run).await? } else { None };
+        Ok(RunDetail { head, output })
+    }
+
+    /// A run, once it has ended or halted, or as it is after `timeout`.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is no such run.
+    pub async fn wait(&self, run: RunId, timeout: Duration) -> Result<RunDetail, EngineError> {
+        /// How often to look besides being told: an announcement may be lost.
+        const LOOK: Duration = Duration::from_secs(1);
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut told = self.ends.watch(run);
+        loop {
+            let detail = self.run(run).await?;
+            if detail.head.state != phasework_workflows::run::RunState::Running
+                || tokio::time::Instant::now() >= deadline
+            {
+                return Ok(detail);
+            }
+            let look = deadline.min(tokio::time::Instant::now() + LOOK);
+            tokio::select! {
+                biased;
+                () = told.ended() => {}
+                () = tokio::time::sleep_until(look) => {}
+            }
+        }
+    }
+
+    /// Runs, newest first.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<Head>, EngineError> {
+        let runs = self.parts.store.runs(filter).await?;
+        runs.iter().map(|(_, head)| Head::from_json(head).map_err(EngineError::Unavailable)).collect()
+    }
+
+    /// How many runs there are.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn run_counts(&self) -> Result<RunCounts, EngineError> {
+        Ok(self.parts.store.run_counts().await?)
+    }
+
+    /// What happened to a run, after event number `after`.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn history(&self, run: RunId, after: u64, limit: usize) -> Result<Vec<HistoryEvent>, EngineError> {
+        Ok(self.parts.store.history(run, after, limit).await?)
+    }
+
+    /// The jobs of a run that failed for good.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn failures(&self, run: RunId, skip: usize, limit: usize) -> Result<Vec<FailureRecord>, EngineError> {
+        Ok(self.parts.store.failures(run, skip, limit).await?)
+    }
+
+    /// The data a run was given.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn run_data(&self, run: RunId) -> Result<Option<Payload>, EngineError> {
+        Ok(self.parts.store.data(run).await?)
+    }
+
+    /// Checks a definition without storing it.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidDefinition`] with every problem.
+    pub fn validate(&self, text: &str) -> Result<phasework_workflows::definition::Document, EngineError> {
+        self.workflows.check(text)
+    }
+
+    /// Stores a definition; whether its revision is new.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidDefinition`] with every problem.
+    pub async fn apply_workflow(&self, text: &str) -> Result<(Arc<Workflow>, bool), EngineError> {
+        let document = self.workflows.check(text)?;
+        self.workflows.put(&document.workflow, self.parts.clock.now()).await
+    }
+
+    /// The latest definition of every name.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn workflows(&self) -> Result<Vec<StoredWorkflow>, EngineError> {
+        Ok(self.parts.store.workflows().await?)
+    }
+
+    /// A definition; the latest when no revision is given.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`], with the nearest name.
+    pub async fn workflow(
+        &self,
+        name: &WorkflowName,
+        revision: Option<&Revision>,
+    ) -> Result<StoredWorkflow, EngineError> {
+        self.workflows.find(name, revision).await
+    }
+
+    /// The workers that are known, live ones and those lately gone.
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Dead letters, newest first.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn dead_letters(&self, skip: usize, limit: usize) -> Result<Vec<DeadLetter>, EngineError> {
+        Ok(self.parts.store.dead(skip, limit).await?)
+    }
+
+    /// How many dead letters there are.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn dead_count(&self) -> Result<u64, EngineError> {
+        Ok(self.parts.store.dead_count().await?)
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is no such letter.
+    pub async fn dead_letter(&self, id: &str) -> Result<DeadLetter, EngineError> {
+        let letter = self.parts.store.dead_letter(id).await?;
+        letter.ok_or_else(|| EngineError::NotFound(format!("there is no dead letter {id}")))
+    }
+
+    /// Puts a dead letter back on the queue it came from. It is gone from the dead letters only once the broker has it.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is no such letter, [`EngineError::Invalid`] when its body was cut short.
+    pub async fn requeue_dead_letter(&self, id: &str) -> Result<(), EngineError> {
+        let letter = self.dead_letter(id).await?;
+        if !letter.is_whole() {
+            let words =
+                "its body was not kept whole (too large, or not UTF-8), so it cannot be put back; drop it instead";
+            return Err(EngineError::Invalid(words.into()));
+        }
+        let to = crate::dead::address_of(&letter.queue)
+            .ok_or_else(|| EngineError::Invalid(format!("its queue `{}` is not one of ours", letter.queue)))?;
+        let message = Message::new(to, &letter.kind, letter.body.into_bytes());
+        let published = self.parts.broker.publish(vec![message]).await;
+        for result in published {
+            result.map_err(|error| EngineError::Unavailable(error.to_string()))?;
+        }
+        self.drop_dead_letter(id).await
+    }
+
+    /// Removes a dead letter.
+    ///
+    /// # Errors
+    /// [`EngineError::NotFound`] when there is no such letter.
+    pub async fn drop_dead_letter(&self, id: &str) -> Result<(), EngineError> {
+        if self.parts.store.remove_dead(id).await? {
+            Ok(())
+        } else {
+            Err(EngineError::NotFound(format!("there is no dead letter {id}")))
+        }
+    }
+
+    /// How many messages wait in a job queue (`PageDownloader.1.2.0`).
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn queue_depth(&self, queue: &str) -> Result<u64, EngineError> {
+        let depth = self.parts.broker.depth(&Address::Jobs(queue.into())).await;
+        depth.map_err(|error| EngineError::Unavailable(error.to_string()))
+    }
+
+    /// Whether this engine can work right now; otherwise every reason why not.
+    pub async fn readiness(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.parts.broker.health() {
+            reasons.push(format!("broker: {error}"));
+        }
+        if let Err(error) = self.parts.store.check().await {
+            reasons.push(format!("store: {error}"));
+        }
+        reasons
+    }
+}

@@ -1,0 +1,15 @@
+//! What has to be done every so often, by every engine, whoever owns what: ticks, and forgetting lost workers.
+//! What belongs to shards (timers, sweeps, retention) is done by their owner.
+
+mod ticks;
+mod workers;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Engine;
+
+pub(crate) fn spawn(engine: &Engine, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
+    tasks.spawn(ticks::Ticks::new(engine.parts.clone()).run(shutdown.clone()));
+    tasks.spawn(workers::LostWorkers::new(engine).run(shutdown.clone()));
+}
