@@ -9,6 +9,8 @@ pub mod id;
 pub mod message;
 pub mod payload;
 pub mod run;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 pub mod time;
 
 pub use payload::Payload;

@@ -15,6 +15,8 @@ mod outcomes;
 mod phase;
 mod retry;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{apply, start};
 pub use delta::{BitPatch, Delta, ExceptionChange, FailureRecord, ForgottenEntry, OutputPage};

@@ -1,0 +1,337 @@
+//! Plays the outside of a run in memory: answers its questions, commits its deltas, carries out its effects, delivers
+//! what is on the wire, dies and comes back. After every step the invariants are checked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Check, Stored, check_history, check_state, check_step, ensure};
+use crate::definition::Workflow;
+use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
+use crate::message::event::{Control, ControlAction, StartRun};
+use crate::message::notice::Lifecycle;
+use crate::message::outcome::{JobError, Outcome, Status};
+use crate::payload::Payload;
+use crate::run::{Effect, Event, Ignored, Listing, Moment, Question, Resolution, Run, Step, apply, start};
+use crate::time::{Millis, Timestamp};
+
+/// What stands in for [`apply`].
+pub type ApplyFn = fn(&Workflow, &mut Run, &Event, Moment) -> Step;
+
+/// What the outside knows.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// How many slots the live workers of each handler have; those that are not named have one.
+    pub slots: BTreeMap<HandlerName, u32>,
+    /// The handlers that have no worker.
+    pub absent: Vec<HandlerName>,
+    /// The lists of jobs by handler; others have one job with a stored input.
+    pub lists: BTreeMap<HandlerName, Result<Listing, JobError>>,
+    /// The run's result.
+    pub output: Result<Payload, JobError>,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        let output = Ok(Payload::from(serde_json::json!("the result")));
+        Self { slots: BTreeMap::new(), absent: Vec::new(), lists: BTreeMap::new(), output }
+    }
+}
+
+/// A job that was put on a queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobOut {
+    /// Its entry.
+    pub entry: EntryNo,
+    /// Its entry's nonce.
+    pub nonce: Nonce,
+    /// Its handler.
+    pub handler: HandlerName,
+    /// The job.
+    pub index: JobIndex,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Which try it is.
+    pub tried: u32,
+    /// Whether it travels alone.
+    pub alone: bool,
+}
+
+/// A run and its outside.
+#[derive(Clone, Debug)]
+pub struct Harness {
+    /// The definition.
+    pub workflow: Arc<Workflow>,
+    /// The run as the coordinator holds it.
+    pub run: Run,
+    /// What the store holds.
+    pub stored: Stored,
+    /// The time.
+    pub now: Timestamp,
+    /// What chance is drawn from; the same for all events of an entry.
+    pub seed: u64,
+    /// What the outside knows.
+    pub outside: Outside,
+    /// Jobs on their queues, in the order in which they were put there.
+    pub jobs: Vec<JobOut>,
+    /// Events on the coordinator queue.
+    pub events: Vec<Event>,
+    /// What was told to the world.
+    pub told: Vec<Lifecycle>,
+    /// The transition function.
+    pub apply: ApplyFn,
+    uncommitted: Vec<Effect>,
+}
+
+impl Harness {
+    /// Starts a run, with a worker for every handler.
+    ///
+    /// # Panics
+    /// When an invariant breaks.
+    pub fn start(workflow: Workflow) -> Self {
+        Self::start_with(workflow, Outside::default())
+    }
+
+    /// Starts a run.
+    ///
+    /// # Panics
+    /// When an invariant breaks.
+    pub fn start_with(workflow: Workflow, outside: Outside) -> Self {
+        Self::try_start(workflow, outside, 1).unwrap_or_else(|broken| panic!("{broken}"))
+    }
+
+    /// Starts a run whose chance is drawn from `seed`.
+    ///
+    /// # Errors
+    /// The first invariant that breaks.
+    pub fn try_start(workflow: Workflow, outside: Outside, seed: u64) -> Result<Self, super::Broken> {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let order = StartRun {
+            run: RunId::from_key("default", &workflow.name, "a key"),
+            workflow: workflow.name.clone(),
+            revision: workflow.revision.clone(),
+            key: None,
+            data: None,
+            reply: None,
+        };
+        let (run, step) = start(&workflow, &order, Moment { now, random: chance(seed, 0) });
+        let mut harness = Self {
+            workflow: Arc::new(workflow),
+            run,
+            stored: Stored::default(),
+            now,
+            seed,
+            outside,
+            jobs: Vec::new(),
+            events: Vec::new(),
+            told: Vec::new(),
+            apply,
+            uncommitted: Vec::new(),
+        };
+        harness.answer(step)?;
+        harness.commit()?;
+        Ok(harness)
+    }
+
+    /// Time and chance as they are now.
+    pub fn moment(&self) -> Moment {
+        Moment { now: self.now, random: chance(self.seed, self.run.head.entry.number) }
+    }
+
+    /// Delivers an event, commits, publishes; says why when nothing changed.
+    ///
+    /// # Panics
+    /// When an invariant breaks.
+    pub fn deliver(&mut self, event: &Event) -> Option<Ignored> {
+        self.try_deliver(event).unwrap_or_else(|broken| panic!("{broken}"))
+    }
+
+    /// Delivers an event, commits, publishes; says why when nothing changed.
+    ///
+    /// # Errors
+    /// The first invariant that breaks.
+    pub fn try_deliver(&mut self, event: &Event) -> Result<Option<Ignored>, super::Broken> {
+        let ignored = self.try_apply(event)?;
+        if ignored.is_none() {
+            self.commit()?;
+        }
+        Ok(ignored)
+    }
+
+    /// Applies an event as one of a batch: with the questions that it raises answered, but not committed.
+    ///
+    /// # Errors
+    /// The first invariant that breaks.
+    pub fn try_apply(&mut self, event: &Event) -> Result<Option<Ignored>, super::Broken> {
+        let before = self.run.clone();
+        let moment = self.moment();
+        let step = (self.apply)(&self.workflow, &mut self.run, event, moment);
+        check_step(&self.workflow, &before, (event, moment.now), &step, &self.run)?;
+        match step {
+            Step::Ignored(why) => Ok(Some(why)),
+            changed @ Step::Changed { .. } => self.answer(changed).map(|()| None),
+        }
+    }
+
+    /// Keeps the effects of a step and answers its questions.
+    fn answer(&mut self, step: Step) -> Check {
+        let Step::Changed { effects, questions } = step else { return Ok(()) };
+        self.uncommitted.extend(effects);
+        for question in questions {
+            let answer = self.answer_to(&question);
+            self.try_apply(&answer)?;
+        }
+        Ok(())
+    }
+
+    fn answer_to(&self, question: &Question) -> Event {
+        let name_of = |place: u16| &self.run.head.entry.handlers[usize::from(place)].name;
+        match question {
+            Question::Versions { entry, nonce, handlers } => {
+                let resolve = |&handler: &u16| Resolution {
+                    handler,
+                    version: (!self.outside.absent.contains(name_of(handler))).then(|| semver::Version::new(1, 0, 0)),
+                    slots: self.outside.slots.get(name_of(handler)).copied().unwrap_or(1),
+                };
+                let handlers = handlers.iter().map(resolve).collect();
+                Event::Resolved { entry: *entry, nonce: *nonce, handlers }
+            }
+            Question::List { entry, nonce, handler } => {
+                let one = Ok(Listing { total: 1, stored: true });
+                let listing = self.outside.lists.get(name_of(*handler)).cloned().unwrap_or(one);
+                Event::Enumerated { entry: *entry, nonce: *nonce, handler: *handler, listing }
+            }
+            Question::Output { entry, nonce } => {
+                Event::Concluded { entry: *entry, nonce: *nonce, output: self.outside.output.clone() }
+            }
+        }
+    }
+
+    /// Commits what has changed, checks it, and publishes its effects.
+    ///
+    /// # Errors
+    /// The first invariant that breaks.
+    pub fn commit(&mut self) -> Check {
+        self.commit_only()?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Commits what has changed and checks it; its effects stay in the outbox.
+    ///
+    /// # Errors
+    /// The first invariant that breaks.
+    pub fn commit_only(&mut self) -> Check {
+        let delta = self.run.take_delta();
+        self.stored.commit(&self.run.head, delta, std::mem::take(&mut self.uncommitted))?;
+        self.stored.check(&self.run)?;
+        check_state(&self.workflow, &self.run)?;
+        check_history(&self.workflow, &self.run.head, &self.stored.history)
+    }
+
+    /// Carries out every effect in the outbox. What was published before a crash is published twice.
+    pub fn publish(&mut self) {
+        for (_, effects) in std::mem::take(&mut self.stored.outbox) {
+            effects.iter().for_each(|effect| self.carry_out(effect));
+        }
+    }
+
+    /// Puts on the wire what `effect` asks for.
+    pub fn carry_out(&mut self, effect: &Effect) {
+        match effect {
+            Effect::Dispatch(dispatch) => {
+                let (entry, nonce, handler) = (dispatch.entry, dispatch.nonce, &dispatch.name);
+                let job = |index, attempt, tried, alone| JobOut {
+                    entry,
+                    nonce,
+                    handler: handler.clone(),
+                    index,
+                    attempt,
+                    tried,
+                    alone,
+                };
+                let fresh = dispatch.fresh.map_or(0..0, |(first, count)| first..first + count);
+                self.jobs.extend(fresh.map(|index| job(index, 1, 1, false)));
+                let again = dispatch.again.iter();
+                self.jobs.extend(again.map(|it| job(it.index, it.attempt, it.tried, it.alone)));
+            }
+            Effect::Announce(end) => self.events.push(Event::PhaseFinished { entry: end.entry, nonce: end.nonce }),
+            Effect::Tell(lifecycle) => self.told.push(lifecycle.clone()),
+            Effect::CancelJobs { entry } => self.jobs.retain(|job| job.entry > *entry),
+        }
+    }
+
+    /// The coordinator dies: what it held and had not committed is gone, and another loads the run.
+    ///
+    /// # Errors
+    /// When what is stored cannot be read.
+    pub fn crash(&mut self) -> Check {
+        self.uncommitted.clear();
+        self.run = self.stored.load()?;
+        Ok(())
+    }
+
+    /// Moves the clock to the run's timer, if it has one that is not due yet.
+    pub fn move_to_timer(&mut self) {
+        self.now = self.run.head.wake_at.map_or(self.now, |at| at.max(self.now));
+    }
+
+    /// Moves the clock.
+    pub fn pass(&mut self, time: Millis) {
+        self.now = self.now.plus(time);
+    }
+
+    /// The report of a worker on one attempt of the current entry.
+    pub fn outcome(&self, handler: &str, index: JobIndex, attempt: Attempt, status: Status) -> Event {
+        self.report(handler, &[], vec![Outcome { index, attempt, status, output: None, error: None }])
+    }
+
+    /// The report of a worker on jobs of the current entry.
+    pub fn report(&self, handler: &str, done: &[(JobIndex, u64)], outcomes: Vec<Outcome>) -> Event {
+        let handler = HandlerName::new(handler).expect("a good handler name");
+        let (entry, nonce) = (self.run.head.entry.number, self.run.head.entry.nonce);
+        Event::JobsFinished { entry, nonce, handler, done: done.to_vec(), outcomes }
+    }
+
+    /// The end of the current entry.
+    pub fn phase_finished(&self) -> Event {
+        Event::PhaseFinished { entry: self.run.head.entry.number, nonce: self.run.head.entry.nonce }
+    }
+
+    /// The order to cancel the run.
+    pub fn cancel(&self) -> Event {
+        let (run, reason) = (self.run.head.id, Some("enough".into()));
+        Event::Control(Control { run, action: ControlAction::Cancel, reason, reply: None })
+    }
+
+    /// The number of the last attempt of a job of the current entry; 1 for one that was never out.
+    pub fn attempt(&self, handler: &str, index: JobIndex) -> Attempt {
+        let place = self.run.head.entry.handlers.iter().position(|it| it.name == *handler);
+        let exception = place.and_then(|place| self.run.jobs[place].exception(index));
+        exception.map_or(1, |exception| exception.attempt)
+    }
+
+    /// Checks that something on the wire, or a timer, will move a live run on.
+    ///
+    /// # Errors
+    /// When nothing will.
+    pub fn check_wire(&self) -> Check {
+        use super::JobStatus;
+        for (handler, place) in self.run.head.entry.handlers.iter().zip(0..) {
+            let entry = self.run.head.entry.number;
+            for index in 0..handler.cursor {
+                let JobStatus::Out(attempt) = JobStatus::of(&self.run, place, index) else { continue };
+                let mut jobs = self.jobs.iter();
+                let is_out = jobs.any(|job| {
+                    (job.entry, job.index, job.attempt) == (entry, index, attempt) && job.handler == handler.name
+                });
+                ensure(is_out, "no-stranded-run", || format!("{} {index} is nowhere", handler.name))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What chance gives to an entry, so that the same fate of a run is the same run.
+const fn chance(seed: u64, entry: EntryNo) -> u64 {
+    (seed ^ ((entry as u64) << 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}

@@ -1,0 +1,123 @@
+//! What a history must be: numbered without gaps, a path in the definition, each entry left once; folding it gives
+//! the run.
+
+use super::{Check, ensure};
+use crate::definition::{Phase, Tolerance, Workflow};
+use crate::id::EntryNo;
+use crate::message::event::PhaseStatus;
+use crate::run::{Head, HistoryEvent, HistoryKind, RunState, Stage};
+
+/// What folding a history gives.
+#[derive(Debug, Default)]
+struct Folded<'a> {
+    state: Option<RunState>,
+    phase: Option<&'a Phase>,
+    entry: EntryNo,
+    /// How the current entry finished.
+    finished: Option<PhaseStatus>,
+    on_error_path: bool,
+}
+
+/// Checks the whole history of a run against its head and its definition.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn check_history(workflow: &Workflow, head: &Head, history: &[HistoryEvent]) -> Check {
+    let mut folded = Folded::default();
+    for (event, n) in history.iter().zip(1..) {
+        ensure(event.n == n, "history-true", || format!("event {n} has the number {}", event.n))?;
+        let is_over = folded.state.is_some_and(RunState::is_ended);
+        ensure(!is_over, "one-end", || format!("after its end: {:?}", event.what))?;
+        folded.take(workflow, &event.what)?;
+    }
+    ensure(history.len() as u64 == head.events, "history-true", || {
+        format!("{} events, and the head counts {}", history.len(), head.events)
+    })?;
+    ensure(folded.state == Some(head.state), "history-true", || {
+        format!("it folds to {:?}, and the run is {:?}", folded.state, head.state)
+    })?;
+    let place = (folded.entry, folded.phase.map(|phase| &phase.name), folded.on_error_path);
+    let really = (head.entry.number, Some(&head.entry.phase), head.on_error_path);
+    ensure(place == really, "history-true", || format!("it folds to {place:?}, and the run is at {really:?}"))?;
+    let finished = match head.entry.stage {
+        Stage::Finished { status, .. } => Some(status),
+        Stage::Working | Stage::Halted => None,
+    };
+    ensure(folded.finished == finished, "history-true", || format!("{:?} folds to {:?}", finished, folded.finished))
+}
+
+impl<'a> Folded<'a> {
+    fn take(&mut self, workflow: &'a Workflow, what: &HistoryKind) -> Check {
+        match what {
+            HistoryKind::Started { .. } => {
+                ensure(self.state.is_none(), "accepted-once", || "it was started twice".into())?;
+                self.state = Some(RunState::Running);
+            }
+            HistoryKind::Entered { entry, phase, from, on_error, .. } => {
+                ensure(*entry == self.entry + 1, "one-successor", || format!("entry {entry} follows {}", self.entry))?;
+                ensure(from.as_ref() == self.phase.map(|phase| &phase.name), "one-successor", || {
+                    format!("{phase:?} was entered from {from:?}")
+                })?;
+                let target = match (self.phase, self.finished) {
+                    (None, _) => Some(&workflow.initial().name),
+                    (Some(last), Some(PhaseStatus::Succeeded)) => last.transitions_to.as_ref(),
+                    (Some(last), Some(PhaseStatus::Failed)) => last.on_error_transition_to.as_ref(),
+                    (Some(_), None) => None,
+                };
+                ensure(target == Some(phase), "one-successor", || format!("{phase:?} entered, not {target:?}"))?;
+                let by_error = self.finished == Some(PhaseStatus::Failed);
+                ensure(*on_error == by_error, "one-successor", || format!("on_error is {on_error}"))?;
+                self.entry = *entry;
+                self.phase = workflow.phase(phase);
+                self.finished = None;
+                self.on_error_path |= *on_error;
+            }
+            HistoryKind::Pinned { entry, .. } => self.same_entry(*entry)?,
+            HistoryKind::Finished { entry, status, handlers } => {
+                self.same_entry(*entry)?;
+                self.finished = Some(*status);
+                let Some(phase) = self.phase else { return self.same_entry(0) };
+                let places = phase.handlers.iter().zip(handlers);
+                let is_sound = places.clone().all(|(spec, tally)| {
+                    let is_all = tally.total == Some(tally.done + tally.failed);
+                    is_all && tally.failed <= allowed(spec.tolerate_failures, tally.total)
+                });
+                let complete = phase.handlers.len() == handlers.len() && is_sound;
+                ensure(complete || *status == PhaseStatus::Failed, "fan-in-exact", || {
+                    format!("it succeeded: {what:?}")
+                })?;
+                ensure(!complete || *status == PhaseStatus::Succeeded, "fan-in-exact", || format!("failed: {what:?}"))?;
+            }
+            HistoryKind::Halted { .. } => {
+                ensure(self.state == Some(RunState::Running), "history-true", || "halted twice".into())?;
+                self.state = Some(RunState::Halted);
+            }
+            HistoryKind::Ended { state, .. } => {
+                ensure(state.is_ended(), "one-end", || format!("it ended {state:?}"))?;
+                let at_end = self.finished.is_some() && self.phase.is_some_and(|phase| phase.is_final);
+                let fits = match state {
+                    RunState::Canceled => true,
+                    RunState::Succeeded => at_end && !self.on_error_path,
+                    _ => at_end,
+                };
+                ensure(fits, "one-end", || format!("it ended {state:?} with {self:?}"))?;
+                self.state = Some(*state);
+            }
+        }
+        Ok(())
+    }
+
+    fn same_entry(&self, entry: EntryNo) -> Check {
+        let fits = entry == self.entry && self.finished.is_none() && self.state == Some(RunState::Running);
+        ensure(fits, "history-true", || format!("something of entry {entry} after {self:?}"))
+    }
+}
+
+/// How many failures are tolerated, worked out anew.
+pub(super) fn allowed(tolerance: Tolerance, total: Option<u64>) -> u64 {
+    match (tolerance, total) {
+        (Tolerance::None, _) | (Tolerance::Percent(_), None) => 0,
+        (Tolerance::Count(count), _) => count,
+        (Tolerance::Percent(percent), Some(total)) => (total as f64 * f64::from(percent) / 100.0).floor() as u64,
+    }
+}

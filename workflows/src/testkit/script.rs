@@ -1,0 +1,120 @@
+//! A run's fate in a line: what happens to it as a script of words, where it stands as a line of text.
+
+use std::fmt::Write as _;
+
+use super::Harness;
+use crate::id::HandlerName;
+use crate::message::event::PhaseStatus;
+use crate::message::outcome::{JobError, Outcome, Status};
+use crate::payload::Payload;
+use crate::run::{Event, Ignored, RunState, Stage};
+use crate::time::Millis;
+
+impl Harness {
+    /// Plays a script of words separated by spaces, each changing something unless `=reason` follows:
+    ///
+    /// - `done:a:0`, `done:a:0-9`, `out:a:0` (done with an output), `fail:a:0`, `fatal:a:0` (not to be tried again),
+    ///   `busy:a:0`, `draining:a:0`, `redelivered:a:0`, `unknown-handler:a:0`: the last attempt of jobs of handler `a`,
+    ///   or the one after a `#`, as in `done:a:0#1`; `later:a:0` failed and asks to be tried again after a minute;
+    /// - `next`: the end of the phase is delivered; `wake`: time passes until the timer is due, and it goes off;
+    ///   `look`: the timer goes off early, as when a worker comes; `worker:a`: one that hosts `a` comes;
+    /// - `+1500`: milliseconds pass; `cancel`; `crash`: the coordinator dies, and another loads the run.
+    ///
+    /// # Panics
+    /// When an invariant breaks, or a word does something else than it says.
+    pub fn play(&mut self, script: &str) -> &mut Self {
+        for word in script.split_whitespace() {
+            let (word, expected) = word.split_once('=').map_or((word, None), |(word, why)| (word, Some(why)));
+            let ignored = self.play_word(word).map(Ignored::as_str);
+            assert_eq!(ignored, expected, "`{word}` in `{script}`: {}", self.summary());
+        }
+        self
+    }
+
+    fn play_word(&mut self, word: &str) -> Option<Ignored> {
+        let event = match word.split_once(':') {
+            None => match word {
+                "next" => self.phase_finished(),
+                "wake" => {
+                    self.move_to_timer();
+                    Event::Wake
+                }
+                "look" => Event::Wake,
+                "cancel" => self.cancel(),
+                "crash" => {
+                    self.crash().unwrap_or_else(|broken| panic!("{broken}"));
+                    return None;
+                }
+                _ => {
+                    self.pass(Millis(word.parse().expect("a word that a script can have")));
+                    return None;
+                }
+            },
+            Some(("worker", handler)) => {
+                self.outside.absent.retain(|absent: &HandlerName| *absent != *handler);
+                Event::Wake
+            }
+            Some((what, jobs)) => self.outcomes_of(what, jobs),
+        };
+        self.deliver(&event)
+    }
+
+    fn outcomes_of(&self, what: &str, jobs: &str) -> Event {
+        let (handler, jobs) = jobs.split_once(':').expect("a handler and jobs");
+        let (jobs, attempt) = jobs.split_once('#').map_or((jobs, None), |(jobs, attempt)| (jobs, Some(attempt)));
+        let (first, last) = jobs.split_once('-').unwrap_or((jobs, jobs));
+        let number = |text: &str| text.parse::<u64>().expect("the number of a job");
+        let kind = |what| Some(JobError::new(what, format!("it was {what}")));
+        let (status, output, error) = match what {
+            "done" => (Status::Done, None, None),
+            "out" => (Status::Done, Some(Payload::from(serde_json::json!(jobs))), None),
+            "fail" => (Status::Failed, None, kind("error")),
+            "later" => {
+                (Status::Failed, None, kind("error").map(|e| JobError { retry_after: Some(Millis(60_000)), ..e }))
+            }
+            "fatal" => (Status::Failed, None, kind("error").map(JobError::for_good)),
+            _ => (Status::Returned, None, kind(what)),
+        };
+        let outcomes = (number(first)..=number(last)).map(|index| {
+            let attempt = attempt.map_or_else(|| self.attempt(handler, index), |it| it.parse().expect("an attempt"));
+            Outcome { index, attempt, status, output: output.clone(), error: error.clone() }
+        });
+        self.report(handler, &[], outcomes.collect())
+    }
+
+    /// Where the run stands: `running work#1: a out 2 done 1 left 5`; a timer as `in 1s`.
+    pub fn summary(&self) -> String {
+        let head = &self.run.head;
+        let (state, entry) = (head.state.as_str(), &head.entry);
+        let mut text = format!("{state} {}#{}", entry.phase, entry.number);
+        match entry.stage {
+            _ if head.state != RunState::Running => {}
+            Stage::Finished { status: PhaseStatus::Succeeded, .. } => text += " finished",
+            Stage::Finished { status: PhaseStatus::Failed, .. } => text += " finished failed",
+            Stage::Working | Stage::Halted => {}
+        }
+        for handler in &entry.handlers {
+            let _ = write!(text, ", {}", handler.name);
+            let counts = [
+                ("out", handler.out),
+                ("waiting", handler.waiting),
+                ("done", handler.done),
+                ("failed", handler.failed),
+                ("left", handler.undispatched()),
+            ];
+            for (word, n) in counts.into_iter().filter(|&(_, n)| n > 0) {
+                let _ = write!(text, " {word} {n}");
+            }
+        }
+        if head.awaits_worker {
+            text += ", awaits a worker";
+        }
+        if let (Some(at), Stage::Working) = (head.wake_at, entry.stage) {
+            let _ = write!(text, ", in {}", at.since(self.now));
+        }
+        if let Some(cause) = &head.cause {
+            let _ = write!(text, ", because {}", cause.error.kind);
+        }
+        text
+    }
+}

@@ -1,0 +1,90 @@
+//! What holds of a run between commits, whatever happened to it.
+
+use super::{Check, ensure};
+use crate::definition::Workflow;
+use crate::run::{ExceptionState, HandlerEntry, JobSet, Run, RunState, Stage};
+
+/// Checks a run whose questions are answered.
+///
+/// # Errors
+/// The first invariant that does not hold.
+pub fn check_state(workflow: &Workflow, run: &Run) -> Check {
+    let head = &run.head;
+    let entry = &head.entry;
+    let fits = match head.state {
+        RunState::Running => entry.stage != Stage::Halted,
+        RunState::Halted => entry.stage != Stage::Working,
+        RunState::Succeeded | RunState::Failed | RunState::Canceled => true,
+    };
+    ensure(fits, "one-end", || format!("the run is {:?} and its entry {:?}", head.state, entry.stage))?;
+    ensure(head.ended_at.is_some() == head.state.is_ended(), "one-end", || format!("ended at {:?}", head.ended_at))?;
+    ensure(workflow.phase(&entry.phase).is_some(), "pinned", || format!("there is no phase {:?}", entry.phase))?;
+    ensure(run.jobs.len() == entry.handlers.len(), "durable", || "handlers and job sets differ in number".into())?;
+    if head.state != RunState::Running {
+        let is_still = head.wake_at.is_none() && !head.awaits_worker;
+        ensure(is_still, "one-end", || "a run that does not go on has a timer".into())?;
+    }
+    if head.state.is_ended() {
+        return ensure(run.jobs.iter().all(|jobs| *jobs == JobSet::default()), "forgotten", || "jobs are kept".into());
+    }
+    for (handler, jobs) in entry.handlers.iter().zip(&run.jobs) {
+        check_counters(handler, jobs)?;
+    }
+    match (head.state, entry.stage) {
+        (RunState::Running, Stage::Working) => check_working(run),
+        (RunState::Running, Stage::Finished { .. }) => ensure(head.wake_at.is_some(), "no-stranded-run", || {
+            "an entry has finished, and nothing announces it again".into()
+        }),
+        (RunState::Running, Stage::Halted) | (RunState::Halted, _) => Ok(()),
+        (RunState::Succeeded | RunState::Failed | RunState::Canceled, _) => Ok(()),
+    }
+}
+
+/// The counters are what the jobs themselves come to.
+fn check_counters(handler: &HandlerEntry, jobs: &JobSet) -> Check {
+    let HandlerEntry { name, cursor, out, done, failed, waiting, .. } = handler;
+    let ended = jobs.terminal.count();
+    ensure(ended == done + failed, "counted-once", || format!("{name}: {ended} ended, counted {done} + {failed}"))?;
+    let accounted = out + done + failed + waiting;
+    ensure(accounted == *cursor, "counted-once", || format!("{name}: {accounted} jobs of {cursor} are accounted for"))?;
+    let in_total = handler.total.is_none_or(|total| accounted + handler.undispatched() == total);
+    ensure(in_total, "counted-once", || format!("{name}: {handler:?} does not add up"))?;
+    let sealed = handler.total.is_some() || *cursor == 0;
+    ensure(sealed, "one-enumeration", || format!("{name}: jobs went out before the list was sealed"))?;
+    let waits = |state| matches!(state, ExceptionState::Waiting(_));
+    let really_waiting = jobs.exceptions().filter(|(_, exception)| waits(exception.state)).count() as u64;
+    ensure(really_waiting == *waiting, "counted-once", || format!("{name}: {really_waiting} wait, counted {waiting}"))?;
+    for (index, exception) in jobs.exceptions() {
+        let fits = index < *cursor && !jobs.terminal.contains(index);
+        ensure(fits, "counted-once", || format!("{name}: job {index} is past or beyond, and has {exception:?}"))?;
+    }
+    let window = u64::from(handler.window);
+    ensure(*out <= window, "limits-hold", || format!("{name}: {out} are out of a window of {window}"))
+}
+
+/// A working entry waits for something that exists.
+fn check_working(run: &Run) -> Check {
+    let head = &run.head;
+    let is_done = head.entry.handlers.iter().all(|handler| handler.total == Some(handler.done + handler.failed));
+    ensure(!is_done, "fan-in-exact", || "every job has come to its end, and the entry still works".into())?;
+    let mut awaits_worker = false;
+    for (handler, jobs) in head.entry.handlers.iter().zip(&run.jobs) {
+        let name = &handler.name;
+        ensure(handler.total.is_some(), "one-enumeration", || format!("{name}: nobody makes its list"))?;
+        awaits_worker |= handler.version.is_none() && handler.total != Some(0);
+        let has_room = handler.out < u64::from(handler.window);
+        if let (true, Some(due)) = (has_room, jobs.next_due()) {
+            let is_set = head.wake_at.is_some_and(|at| at <= due);
+            ensure(is_set, "no-stranded-run", || {
+                format!("{name}: a job is due at {due}, the timer {:?}", head.wake_at)
+            })?;
+        }
+        let may_go = handler.version.is_some() && handler.undispatched() > 0;
+        let is_stuck = may_go && handler.out == 0;
+        ensure(!is_stuck, "no-stranded-run", || format!("{name}: nothing is out, and jobs are left"))?;
+    }
+    ensure(head.awaits_worker == awaits_worker, "no-stranded-run", || {
+        format!("it awaits a worker: {awaits_worker}, and says {}", head.awaits_worker)
+    })?;
+    ensure(!awaits_worker || head.wake_at.is_some(), "no-stranded-run", || "it never looks for workers again".into())
+}
