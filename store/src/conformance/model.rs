@@ -124,9 +124,9 @@ impl Model {
                 let index = dice.below(12);
                 let exception = (!dice.one_in(3)).then(|| exception(dice.below(200) as u32));
                 match exception {
-                    Some(exception) => jobs.exceptions.insert(index, exception),
-                    None => jobs.exceptions.remove(&index),
-                };
+                    Some(exception) => jobs.set(index, exception),
+                    None => drop(jobs.remove(index)),
+                }
                 delta.exceptions.push(ExceptionChange { entry, handler, index, exception });
             }
         }
@@ -176,10 +176,7 @@ impl Model {
             .bits
             .into_iter()
             .zip(stored.exceptions)
-            .map(|(bits, exceptions)| JobSet {
-                terminal: Bitmap::from_bytes(bits),
-                exceptions: exceptions.into_iter().collect(),
-            })
+            .map(|(bits, exceptions)| JobSet::from_parts(Bitmap::from_bytes(bits), exceptions))
             .collect();
         assert_eq!(jobs, self.jobs);
         assert_eq!(stored.outbox, self.outbox.clone().into_iter().collect::<Vec<_>>());
