@@ -31,7 +31,7 @@ pub struct Entry {
 pub enum Stage {
     /// Jobs are listed, dispatched, reported.
     Working,
-    /// All that can be done is done, and announced; the run is about to move on.
+    /// All that can be done is done, and announced; the run is about to move on, unless it has halted here.
     Finished {
         /// How it finished.
         status: PhaseStatus,

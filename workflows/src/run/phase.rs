@@ -19,10 +19,6 @@ impl Turn<'_> {
     /// Begins an entry: its handlers are set up, and asked for are the versions and lists that are not known.
     pub(super) fn enter(&mut self, phase: &Phase, on_error: bool) {
         let number = self.run.head.entry.number + 1;
-        if number > MAX_ENTRIES {
-            let limit = JobError::new("limit", format!("a run may enter {MAX_ENTRIES} phases, and this one has"));
-            return self.halt(Cause { phase: phase.name.clone(), handler: None, index: None, error: limit.for_good() });
-        }
         let from = (number > 1).then(|| self.run.head.entry.phase.clone());
         let nonce = Nonce::from_random(self.moment.random);
         let entry = Entry {
@@ -156,7 +152,9 @@ impl Turn<'_> {
     fn halt(&mut self, cause: Cause) {
         let head = &mut self.run.head;
         head.state = RunState::Halted;
-        head.entry.stage = Stage::Halted;
+        if head.entry.stage == Stage::Working {
+            head.entry.stage = Stage::Halted;
+        }
         head.wake_at = None;
         head.awaits_worker = false;
         head.cause = Some(cause.clone());
@@ -216,7 +214,10 @@ impl Turn<'_> {
 
     /// The current phase is finished and announced: the one place where a run goes from a phase to another, or ends.
     pub(super) fn move_on(&mut self) -> Applied {
-        let Stage::Finished { status, .. } = self.run.head.entry.stage else { return Err(Ignored::TooLate) };
+        let Entry { number, stage, .. } = self.run.head.entry;
+        let (RunState::Running, Stage::Finished { status, .. }) = (self.run.head.state, stage) else {
+            return Err(Ignored::TooLate);
+        };
         let Some(phase) = self.phase() else { return Err(Ignored::TooLate) };
         if phase.is_final && (status == PhaseStatus::Succeeded || self.run.head.on_error_path) {
             self.conclude();
@@ -229,6 +230,12 @@ impl Turn<'_> {
         let Some(target) = target.as_ref().and_then(|name| self.workflow.phase(name)) else {
             return Err(Ignored::TooLate); // validated: whoever finishes this way has a target
         };
+        if number >= MAX_ENTRIES {
+            // The entry stays finished: what is still heard of its jobs has come too late.
+            let limit = JobError::new("limit", format!("a run may enter {MAX_ENTRIES} phases, and this one has"));
+            self.halt(Cause { phase: phase.name.clone(), handler: None, index: None, error: limit.for_good() });
+            return Ok(());
+        }
         self.forget_jobs();
         self.enter(target, on_error);
         Ok(())

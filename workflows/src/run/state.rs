@@ -126,7 +126,8 @@ impl Head {
 pub enum RunState {
     /// It goes on by itself.
     Running,
-    /// A job failed for good where there is no error transition. Not the end, but it does not go on by itself.
+    /// A job failed for good where there is no error transition, or the run has entered too many phases. Not the end,
+    /// but it does not go on by itself.
     Halted,
     /// It ended in a final phase that it did not reach through an error.
     Succeeded,

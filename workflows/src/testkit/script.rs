@@ -54,12 +54,16 @@ impl Harness {
                 self.outside.absent.retain(|absent: &HandlerName| *absent != *handler);
                 Event::Wake
             }
-            Some((what, jobs)) => self.outcomes_of(what, jobs),
+            Some((what, jobs)) => self.report_of(what, jobs),
         };
         self.deliver(&event)
     }
 
-    fn outcomes_of(&self, what: &str, jobs: &str) -> Event {
+    /// The event of a word of a script: `report_of("fatal", "a:0-9")`.
+    ///
+    /// # Panics
+    /// When it does not speak of jobs.
+    pub fn report_of(&self, what: &str, jobs: &str) -> Event {
         let (handler, jobs) = jobs.split_once(':').expect("a handler and jobs");
         let (jobs, attempt) = jobs.split_once('#').map_or((jobs, None), |(jobs, attempt)| (jobs, Some(attempt)));
         let (first, last) = jobs.split_once('-').unwrap_or((jobs, jobs));

@@ -1,5 +1,6 @@
 //! Tests of the transition function, through the harness that checks the invariants after every step.
 
+mod hostile;
 mod outcomes;
 mod phases;
 

@@ -1,0 +1,39 @@
+//! What once broke, or would break first: limits, garbage, floods, damage.
+
+use crate::message::outcome::Status;
+use crate::run::{Event, Ignored, MAX_ENTRIES, RunState, Step, apply};
+use crate::testkit::{Harness, check_state, check_step, final_phase, handler, phase, workflow};
+
+/// Applies an event outside of the harness's commits, which would not take a run that was tampered with.
+#[track_caller]
+fn apply_to(harness: &mut Harness, event: &Event) -> Option<Ignored> {
+    let (before, moment) = (harness.run.clone(), harness.moment());
+    let step = apply(&harness.workflow, &mut harness.run, event, moment);
+    check_step(&harness.workflow, &before, (event, moment.now), &step, &harness.run).unwrap();
+    check_state(&harness.workflow, &harness.run).unwrap();
+    match step {
+        Step::Changed { .. } => None,
+        Step::Ignored(why) => Some(why),
+    }
+}
+
+#[test]
+fn a_run_that_goes_round_for_ever_halts() {
+    let round = phase("work").to("end").on_error("work").handler(handler("a").count(3));
+    let mut harness = Harness::start(workflow("round").phase(round).phase(final_phase("end")).build());
+    harness.run.head.entry.number = MAX_ENTRIES;
+    let failed = harness.report_of("fatal", "a:1");
+    assert_eq!(apply_to(&mut harness, &failed), None);
+    let end = harness.phase_finished();
+    assert_eq!(apply_to(&mut harness, &end), None);
+    assert_eq!((harness.run.head.state, harness.run.head.entry.number), (RunState::Halted, MAX_ENTRIES));
+    let halted = harness.run.clone();
+    for event in [&failed, &harness.outcome("a", 0, 1, Status::Done), &end] {
+        assert_eq!(apply_to(&mut harness, event), Some(Ignored::TooLate), "{event:?}");
+    }
+    assert_eq!(apply_to(&mut harness, &Event::Wake), Some(Ignored::NothingDue));
+    assert_eq!(harness.run, halted);
+    let cancel = harness.cancel();
+    assert_eq!(apply_to(&mut harness, &cancel), None);
+    assert_eq!(harness.run.head.state, RunState::Canceled);
+}
