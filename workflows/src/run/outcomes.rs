@@ -100,7 +100,11 @@ impl Turn<'_> {
     fn failed(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
         let error = outcome.error.clone();
         let error = error.unwrap_or_else(|| JobError::new("error", "the worker did not say why"));
-        let before = self.record_of(place, outcome);
+        self.try_failed(place, outcome, self.record_of(place, outcome), error, retry);
+    }
+
+    /// A try that counts has failed: another follows after the backoff, unless it was the last.
+    fn try_failed(&mut self, place: usize, outcome: &Outcome, before: Exception, error: JobError, retry: RetryPolicy) {
         let failed_tries = before.failed_tries.saturating_add(1);
         if !error.retry || failed_tries >= retry.max_attempts {
             return self.fail_for_good(place, outcome, error);
@@ -116,24 +120,20 @@ impl Turn<'_> {
     /// Handed back, not tried, or not known to have been. Only a job that came back twice because its message did,
     /// and so travelled alone the second time, is held responsible for the worker that was lost.
     fn returned(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
-        let kind = outcome.error.as_ref().map_or("draining", |error| &*error.kind);
-        let mut record = self.record_of(place, outcome);
-        if kind == "redelivered" {
-            if record.redelivered > 0 {
-                record.failed_tries = record.failed_tries.saturating_add(1);
+        let before = self.record_of(place, outcome);
+        let wait = match outcome.error.as_ref().map_or("draining", |error| &*error.kind) {
+            "redelivered" => {
+                let record = Exception { redelivered: before.redelivered.saturating_add(1), ..before };
+                if before.redelivered > 0 {
+                    let words = format!("its worker was lost {} times while it was out", record.redelivered);
+                    return self.try_failed(place, outcome, record, JobError::new("worker-lost", words), retry);
+                }
+                return self.wait(place, outcome.index, record, Millis(0));
             }
-            record.redelivered = record.redelivered.saturating_add(1);
-            if record.failed_tries >= retry.max_attempts {
-                let lost = record.redelivered;
-                let words = format!("its worker was lost {lost} times while it was out");
-                return self.fail_for_good(place, outcome, JobError::new("worker-lost", words).for_good());
-            }
-        }
-        let wait = match kind {
-            "redelivered" | "draining" | "busy" => Millis(0),
+            "draining" | "busy" => Millis(0),
             _ => UNFIT_WORKER_DELAY,
         };
-        self.wait(place, outcome.index, record, wait);
+        self.wait(place, outcome.index, before, wait);
     }
 
     /// The record of a job that is out, as far as it has one.

@@ -145,9 +145,26 @@ fn a_job_that_may_have_killed_its_worker_travels_alone() {
         ("fail:a:0 wake", 2, 2, false),
         ("redelivered:a:0", 2, 1, true),
         ("redelivered:a:0 busy:a:0", 3, 1, true),
+        ("redelivered:a:0 redelivered:a:0 wake", 3, 2, true),
     ] {
         let mut harness = Harness::start(plain(handler("a").count(2)));
         let last = harness.play(script).jobs.last().cloned().unwrap();
         assert_eq!((last.index, last.attempt, last.tried, last.alone), (0, attempt, tried, alone), "{script}");
     }
+}
+#[test]
+fn a_lost_worker_is_spaced_by_the_backoff_once_it_counts() {
+    check(
+        &plain(handler("a").tries(3)),
+        &[
+            ("redelivered:a:0", "running work#1, a out 1"),
+            ("redelivered:a:0 redelivered:a:0", "running work#1, a waiting 1, in 1s"),
+            ("redelivered:a:0 redelivered:a:0 wake redelivered:a:0", "running work#1, a waiting 1, in 2s"),
+            ("fail:a:0 wake redelivered:a:0 redelivered:a:0", "running work#1, a waiting 1, in 2s"),
+            (
+                "redelivered:a:0 redelivered:a:0 wake redelivered:a:0 wake redelivered:a:0",
+                "halted work#1, a failed 1, because worker-lost",
+            ),
+        ],
+    );
 }
