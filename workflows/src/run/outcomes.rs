@@ -15,6 +15,10 @@ use crate::time::Millis;
 /// How long a job waits that was handed back by a worker that cannot do it at all.
 const UNFIT_WORKER_DELAY: Millis = Millis::from_secs(1);
 
+/// By how much more a job waits each time it is handed back untried. It goes out again at once the first time; one
+/// that is handed back over and over does not keep workers and queues busy with nothing else.
+const HANDED_BACK_STEP: Millis = Millis(10);
+
 impl Turn<'_> {
     /// Applies the outcomes one by one; those of unknown, ended or superseded attempts change nothing.
     pub(super) fn jobs_finished(
@@ -130,7 +134,10 @@ impl Turn<'_> {
                 }
                 return self.wait(place, outcome.index, record, Millis(0));
             }
-            "draining" | "busy" => Millis(0),
+            "draining" | "busy" => {
+                let times = before.attempt.saturating_sub(before.failed_tries).saturating_sub(1);
+                Millis(HANDED_BACK_STEP.0 * u64::from(times)).min(UNFIT_WORKER_DELAY)
+            }
             _ => UNFIT_WORKER_DELAY,
         };
         self.wait(place, outcome.index, before, wait);

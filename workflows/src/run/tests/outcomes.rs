@@ -129,7 +129,9 @@ fn a_job_that_is_handed_back_goes_out_again() {
     check(
         &plain(handler("a").count(2).tries(2)),
         &[
-            ("busy:a:0 draining:a:0 busy:a:0", "running work#1, a out 2"),
+            ("busy:a:0", "running work#1, a out 2"),
+            ("busy:a:0 draining:a:0", "running work#1, a out 1 waiting 1, in 10ms"),
+            ("busy:a:0 draining:a:0 wake busy:a:0", "running work#1, a out 1 waiting 1, in 20ms"),
             ("unknown-handler:a:0", "running work#1, a out 1 waiting 1, in 1s"),
             ("unknown-handler:a:0 wake", "running work#1, a out 2"),
             ("redelivered:a:0", "running work#1, a out 2"),
@@ -142,9 +144,10 @@ fn a_job_that_is_handed_back_goes_out_again() {
 fn a_job_that_may_have_killed_its_worker_travels_alone() {
     for (script, attempt, tried, alone) in [
         ("busy:a:0", 2, 1, false),
+        ("fail:a:0 wake busy:a:0", 3, 2, false),
         ("fail:a:0 wake", 2, 2, false),
         ("redelivered:a:0", 2, 1, true),
-        ("redelivered:a:0 busy:a:0", 3, 1, true),
+        ("redelivered:a:0 busy:a:0 wake", 3, 1, true),
         ("redelivered:a:0 redelivered:a:0 wake", 3, 2, true),
     ] {
         let mut harness = Harness::start(plain(handler("a").count(2)));
@@ -167,4 +170,18 @@ fn a_lost_worker_is_spaced_by_the_backoff_once_it_counts() {
             ),
         ],
     );
+}
+
+#[test]
+fn a_worker_that_hands_back_at_once_does_not_turn_hot() {
+    let mut harness = Harness::start(plain("a"));
+    let began = harness.now;
+    for _ in 0..200 {
+        harness.play("busy:a:0");
+        if harness.run.head.wake_at.is_some() {
+            harness.play("wake");
+        }
+    }
+    assert!(harness.now.since(began) > Millis::from_mins(2), "{}", harness.now.since(began));
+    assert_eq!(harness.play("busy:a:0").summary(), "running work#1, a waiting 1, in 1s");
 }
