@@ -149,6 +149,9 @@ impl<'a> Turn<'a> {
                 if !is_due && missing.is_empty() {
                     return Err(Ignored::NothingDue);
                 }
+                if is_due {
+                    self.run.head.wake_at = None;
+                }
                 self.dispatch();
                 self.ask_for_versions(missing);
                 Ok(())
@@ -167,9 +170,8 @@ impl<'a> Turn<'a> {
     pub(super) fn set_timer(&mut self) {
         let retry = self.next_retry();
         let look = self.run.head.awaits_worker.then(|| self.moment.now.plus(LOOK_FOR_WORKERS));
-        // A look that is already planned stays where it is, so that being woken does not put it off for ever.
-        let planned = self.run.head.wake_at.filter(|&at| at > self.moment.now);
-        let look = look.map(|at| planned.map_or(at, |planned| planned.min(at)));
+        // A look that is planned stays where it is, due or not: whatever else happens does not put it off for ever.
+        let look = look.map(|at| self.run.head.wake_at.map_or(at, |planned| planned.min(at)));
         self.run.head.wake_at = [retry, look].into_iter().flatten().min();
     }
 

@@ -229,6 +229,19 @@ fn a_phase_waits_for_a_worker() {
             ("fail:a:0 worker:b", "running work#1, a waiting 1, b out 1, in 1s"),
         ],
     );
+    let busy = phase("work").to("end").handler(handler("a").count(9).window(1)).handler("b");
+    check_outside(
+        &workflow("busy").phase(busy).phase(final_phase("end")).build(),
+        &absent("b"),
+        &[
+            ("59999 done:a:0", "running work#1, a out 1 done 1 left 7, b left 1, awaits a worker, in 1ms"),
+            ("59999 done:a:0 1 done:a:1", "running work#1, a out 1 done 2 left 6, b left 1, awaits a worker, in 0s"),
+            (
+                "60000 done:a:0 9 done:a:1 wake",
+                "running work#1, a out 1 done 2 left 6, b left 1, awaits a worker, in 1m",
+            ),
+        ],
+    );
 }
 
 fn list(listing: Result<Listing, JobError>) -> Outside {
