@@ -127,6 +127,22 @@ impl Bitmap {
         self.bytes.get(byte).is_some_and(|bits| bits & mask != 0)
     }
 
+    /// The lowest index from `from` up to but not including `end` that is not in the set.
+    pub fn first_absent(&self, from: JobIndex, end: JobIndex) -> Option<JobIndex> {
+        let mut index = from;
+        while index < end {
+            let (byte, mask) = place(index);
+            let bits = self.bytes.get(byte).copied().unwrap_or(0);
+            let absent = !bits & !(mask - 1);
+            let start = index - index % 8;
+            if absent != 0 {
+                return Some(start + u64::from(absent.trailing_zeros())).filter(|&index| index < end);
+            }
+            index = start.saturating_add(8);
+        }
+        None
+    }
+
     /// Puts `index` in; whether it was not there before.
     pub fn insert(&mut self, index: JobIndex) -> bool {
         let (byte, mask) = place(index);
@@ -194,6 +210,25 @@ mod tests {
         assert!(bits.contains(3) && bits.contains(1_000_000) && !bits.contains(4) && !bits.contains(9_000_000));
         assert_eq!(bits.count(), 2);
         assert_eq!(Bitmap::from_bytes(bits.as_bytes().to_vec()), bits);
+    }
+
+    #[test]
+    fn what_is_absent_is_found() {
+        let mut bits = Bitmap::default();
+        (0..30).chain(40..50).for_each(|index| assert!(bits.insert(index)));
+        for (from, end, expected) in [
+            (0, 100, Some(30)),
+            (0, 30, None),
+            (0, 31, Some(30)),
+            (35, 100, Some(35)),
+            (40, 50, None),
+            (47, 51, Some(50)),
+            (9_000_000, u64::MAX, Some(9_000_000)),
+            (5, 5, None),
+            (7, 3, None),
+        ] {
+            assert_eq!(bits.first_absent(from, end), expected, "{from}..{end}");
+        }
     }
 
     #[test]

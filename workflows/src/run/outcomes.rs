@@ -35,15 +35,8 @@ impl Turn<'_> {
             return Err(Ignored::UnknownHandler);
         };
         let retry = spec.retry;
-        let cursor = self.run.head.entry.handlers[place].cursor;
-        let mut accepted = 0_u64;
+        let mut accepted = self.ranges_done(place, done);
         let mut outputs = Vec::new();
-        for &(first, count) in done {
-            for index in first..first.saturating_add(count).min(cursor) {
-                accepted += u64::from(self.is_current(place, index, 1));
-                self.done_if_current(place, index, 1);
-            }
-        }
         for outcome in outcomes {
             if !self.is_current(place, outcome.index, outcome.attempt) {
                 continue;
@@ -51,7 +44,7 @@ impl Turn<'_> {
             accepted += 1;
             match outcome.status {
                 Status::Done => {
-                    self.done_if_current(place, outcome.index, outcome.attempt);
+                    self.done(place, outcome.index);
                     outputs.extend(output_of(outcome));
                 }
                 Status::Failed => self.failed(place, outcome, retry),
@@ -82,13 +75,33 @@ impl Turn<'_> {
         }
     }
 
-    fn done_if_current(&mut self, place: usize, index: JobIndex, attempt: u32) {
-        if self.is_current(place, index, attempt) {
-            let handler = &mut self.run.head.entry.handlers[place];
-            handler.out -= 1;
-            handler.done += 1;
-            self.come_to_end(place, index);
+    /// Jobs done on their first attempt; how many that are news. However many ranges there are and whatever they
+    /// span, each job that has been out is looked at once, and those that have ended by the byte.
+    fn ranges_done(&mut self, place: usize, ranges: &[(JobIndex, u64)]) -> u64 {
+        let cursor = self.run.head.entry.handlers[place].cursor;
+        let mut ranges = ranges.to_vec();
+        ranges.sort_unstable();
+        let (mut accepted, mut seen) = (0, 0);
+        for (first, count) in ranges {
+            let end = first.saturating_add(count).min(cursor);
+            let mut from = first.max(seen);
+            while let Some(index) = self.run.jobs[place].terminal.first_absent(from, end) {
+                if self.is_current(place, index, 1) {
+                    self.done(place, index);
+                    accepted += 1;
+                }
+                from = index + 1;
+            }
+            seen = seen.max(end);
         }
+        accepted
+    }
+
+    fn done(&mut self, place: usize, index: JobIndex) {
+        let handler = &mut self.run.head.entry.handlers[place];
+        handler.out -= 1;
+        handler.done += 1;
+        self.come_to_end(place, index);
     }
 
     fn come_to_end(&mut self, place: usize, index: JobIndex) {

@@ -1,5 +1,6 @@
 //! What once broke, or would break first: limits, garbage, floods, damage.
 
+use super::plain;
 use crate::message::outcome::Status;
 use crate::run::{Event, Ignored, MAX_ENTRIES, RunState, Step, apply};
 use crate::testkit::{Harness, check_state, check_step, final_phase, handler, phase, workflow};
@@ -36,4 +37,21 @@ fn a_run_that_goes_round_for_ever_halts() {
     let cancel = harness.cancel();
     assert_eq!(apply_to(&mut harness, &cancel), None);
     assert_eq!(harness.run.head.state, RunState::Canceled);
+}
+
+#[test]
+fn a_report_of_everything_over_and_over_costs_little() {
+    let jobs = 200_000;
+    let mut harness = Harness::start(plain(handler("a").count(jobs).window(jobs as u32)));
+    let moment = harness.moment();
+    let mut report = |ranges: &[(u64, u64)]| {
+        let event = harness.report("a", ranges, Vec::new());
+        let step = apply(&harness.workflow, &mut harness.run, &event, moment);
+        (step, harness.run.head.entry.handlers[0].clone())
+    };
+    assert_eq!(report(&[(0, jobs - 1)]).1.out, 1);
+    let everything = vec![(0, u64::MAX); 100_000];
+    let (step, handler) = report(&everything);
+    assert!(matches!(step, Step::Changed { .. }) && handler.is_finished() && handler.done == jobs);
+    assert_eq!(report(&everything).0, Step::Ignored(Ignored::TooLate));
 }
