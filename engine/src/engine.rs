@@ -287,6 +287,11 @@ impl Engine {
         self.workflows.find(name, revision).await
     }
 
+    /// The parts this engine is put together from.
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     /// The workers that are known, live ones and those lately gone.
     pub const fn registry(&self) -> &Registry {
         &self.registry

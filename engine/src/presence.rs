@@ -49,7 +49,7 @@ async fn remember(parts: &Parts, registry: &Registry) {
             }
         }
         Err(error) => {
-            tracing::warn!(%error, "the workers that were known could not be read; they will announce themselves")
+            tracing::warn!(%error, "the workers that were known could not be read; they will announce themselves");
         }
     }
 }

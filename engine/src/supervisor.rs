@@ -29,6 +29,7 @@ pub struct RunningEngine {
 ///
 /// # Errors
 /// When a setting cannot be.
+#[expect(clippy::needless_pass_by_value, reason = "an engine is made of its parts, it does not borrow them")]
 pub fn start(parts: Parts) -> Result<RunningEngine, ConfigError> {
     parts.config.check()?;
     let shutdown = CancellationToken::new();
@@ -78,7 +79,7 @@ impl RunningEngine {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
