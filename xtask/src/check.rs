@@ -1,10 +1,11 @@
 //! `cargo xtask check`: what a change must pass besides the tests. All parts run, so that one round shows everything.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
 use crate::install::find_on_path;
+use crate::tied::{self, Tied};
 
 /// The parts, by what they are called, with the arguments of cargo.
 const PARTS: [(&str, &[&str]); 3] = [
@@ -39,8 +40,8 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 fn passes(name: &str, arguments: &[&str]) -> Result<bool> {
     println!("xtask: {name}");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    let status = command.args(arguments).env("RUSTDOCFLAGS", "-D warnings").status();
+    let mut command = tied::cargo();
+    command.args(arguments).env("RUSTDOCFLAGS", "-D warnings");
+    let status = Tied::spawn(&mut command).and_then(Tied::wait);
     Ok(status.with_context(|| format!("cannot run `cargo {}`", arguments.join(" ")))?.success())
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::process::{ChildStdout, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{ChildStdout, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
     // What cannot work is said before minutes of compiling.
     let plan = if arguments.no_services { None } else { Some(Plan::make()?) };
-    let status = Command::new(cargo()).args(["test", "--workspace", "--all-targets", "--no-run"]).status();
-    let status = status.context("cannot run cargo")?;
+    let mut build = tied::cargo();
+    build.args(["test", "--workspace", "--all-targets", "--no-run"]);
+    let status = Tied::spawn(&mut build).and_then(Tied::wait).context("cannot run cargo")?;
     if !status.success() {
         eprintln!("xtask: the tests do not compile, so none has run");
         return Ok(code(status));
@@ -80,10 +81,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(result)
 }
 
-fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
-}
-
 /// Runs one `cargo test`, shows what it writes and counts along.
 fn cargo_test(
     targets: &str,
@@ -91,7 +88,7 @@ fn cargo_test(
     services: Option<&Services>,
     tally: &mut Tally,
 ) -> Result<ExitStatus> {
-    let mut command = tied::command(cargo());
+    let mut command = tied::cargo();
     command.args(["test", "--workspace", targets, "--no-fail-fast"]).args(&arguments.filter);
     if !arguments.passed_on.is_empty() {
         command.arg("--").args(&arguments.passed_on);

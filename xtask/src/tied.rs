@@ -1,7 +1,7 @@
 //! Child processes that end when we end, however we end: by returning, by a panic, by Ctrl-C or by `kill -9`.
 //! It ends only what it started, and never by a name.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -23,6 +23,11 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", GUARDED, "sh"]).arg(program);
     shell
+}
+
+/// The cargo that runs us.
+pub(crate) fn cargo() -> Command {
+    command(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 
 /// A child process with every process it started in its group. They end with this value.
