@@ -1,0 +1,89 @@
+-- Writes one commit of one run, or nothing. Decides nothing about runs; it is told what to write.
+--
+-- KEYS  1 record, 2 outbox, 3 exceptions, 4 live, 5 ended, 6 ended-at, 7 timers, 8 awaiting, 9 unpublished,
+--       then the bitmaps of the first ARGV[8] handlers, then whatever the writes name
+-- ARGV  1 the version expected (8 bytes; empty: no run), 2 the record, 3 the run as a member of lists,
+--       4 when it ended (or empty), 5 when it is to be woken (or empty),
+--       6 the first event to be appended (or empty), 7 the place of the history among KEYS,
+--       8 how many bitmaps are passed, 9 what becomes of the outbox: '' nothing, '+' it has effects, '-' it may be empty,
+--       then the writes: command, place of the key among KEYS, number of values, values…
+--
+-- Everything is checked before the first write, because nothing is rolled back. The first write is one that a server
+-- without memory refuses; later ones of the same script are never refused for that.
+local DONE, CONFLICT, GAP, HANDLERS = 0, 1, 2, 16
+
+local old, new = redis.call('GETRANGE', KEYS[1], 0, 40), ARGV[2]
+if string.sub(old, 1, 8) ~= ARGV[1] then
+  return CONFLICT
+end
+if ARGV[6] ~= '' and redis.call('LLEN', KEYS[tonumber(ARGV[7])]) + 1 ~= tonumber(ARGV[6]) then
+  return GAP
+end
+local handlers, width = 0, 0
+if old ~= '' then
+  handlers = string.byte(old, 13) * 256 + string.byte(old, 14)
+  width = string.byte(old, 40) * 256 + string.byte(old, 41)
+end
+local moved = string.sub(old, 9, 14) ~= string.sub(new, 9, 14)
+if moved and handlers > tonumber(ARGV[8]) then
+  return HANDLERS + handlers -- the bitmaps of the entry that is left must be named
+end
+
+if width > string.byte(new, 40) * 256 + string.byte(new, 41) then
+  new = string.sub(new, 1, 39) .. string.sub(old, 40, 41) .. string.sub(new, 42)
+end
+redis.call('SET', KEYS[1], new)
+
+if moved and old ~= '' then
+  redis.call('UNLINK', KEYS[3])
+  for handler = 1, handlers do
+    redis.call('UNLINK', KEYS[9 + handler])
+  end
+end
+
+local run = string.sub(ARGV[3], 18)
+
+local function index(key, score, member)
+  if score ~= '' then
+    redis.call('ZADD', key, score, member)
+  else
+    redis.call('ZREM', key, member)
+  end
+end
+
+if string.sub(old, 15, 39) ~= string.sub(new, 15, 39) then
+  local flags = string.byte(new, 15)
+  local is_ended = flags % 2 == 1
+  index(KEYS[4], is_ended and '' or 0, ARGV[3])
+  index(KEYS[5], is_ended and 0 or '', ARGV[3])
+  index(KEYS[6], is_ended and ARGV[4] or '', run)
+  index(KEYS[7], ARGV[5], run)
+  redis.call(flags % 4 >= 2 and 'SADD' or 'SREM', KEYS[8], run)
+end
+
+-- SETRANGE beyond the end doubles what is allocated; a bitmap of 1,000,000 jobs should not take twice its size.
+local function patch(key, offset, bytes)
+  local size, needed = redis.call('STRLEN', key), offset + #bytes
+  if size >= 1024 and needed > size then
+    local grown = math.max(needed, size + math.floor(size / 8))
+    redis.call('SET', key, redis.call('GET', key) .. string.rep('\0', grown - size))
+  end
+  redis.call('SETRANGE', key, offset, bytes)
+end
+
+local at = 10
+while at <= #ARGV do
+  local command, key, values = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
+  if command == 'PATCH' then
+    patch(key, tonumber(ARGV[at + 3]), ARGV[at + 4])
+  else
+    redis.call(command, key, unpack(ARGV, at + 3, at + 2 + values))
+  end
+  at = at + 3 + values
+end
+
+if ARGV[9] ~= '' then
+  local is_empty = ARGV[9] == '-' and redis.call('EXISTS', KEYS[2]) == 0
+  redis.call(is_empty and 'SREM' or 'SADD', KEYS[9], run)
+end
+return DONE
