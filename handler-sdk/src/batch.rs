@@ -150,7 +150,7 @@ mod tests {
     fn report(coordinator: u16, entry: u32, index: u64, attempt: u32, verdict: Verdict) -> Report {
         let (settled, _) = tokio::sync::mpsc::unbounded_channel();
         let hold = Hold::on(&Ticket::new(DeliveryTag { generation: 0, number: 0 }, settled));
-        let group = Arc::new(JobGroup { coordinator, entry, ..testing::group("Noop", "1.0.0") });
+        let group = Arc::new(JobGroup { coordinator, entry, ..testing::group("Noop") });
         Report { group, index, attempt, verdict, service: Some(Duration::from_micros(7)), hold }
     }
 

@@ -48,7 +48,7 @@ pub enum ClientError {
         code: String,
         /// In words.
         message: String,
-        /// Every problem found.
+        /// Every problem found, one a line.
         problems: Vec<String>,
     },
     /// What is asked for, or what was answered, makes no sense.
@@ -330,22 +330,38 @@ where
 fn refusal(status: StatusCode, body: &[u8]) -> ClientError {
     #[derive(Deserialize)]
     struct Envelope {
-        error: Problem,
+        error: Told,
     }
     #[derive(Deserialize)]
-    struct Problem {
+    struct Told {
         code: String,
         message: String,
         #[serde(default)]
-        problems: Vec<String>,
+        problems: Vec<Problem>,
     }
     let told = serde_json::from_slice::<Envelope>(body).map(|envelope| envelope.error);
     if matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT) {
         return ClientError::Unavailable(told.map_or_else(|_| status.to_string(), |told| told.message));
     }
     let (code, message, problems) = match told {
-        Ok(Problem { code, message, problems }) => (code, message, problems),
+        Ok(Told { code, message, problems }) => (code, message, problems.into_iter().map(Problem::line).collect()),
         Err(_) => ("http".to_owned(), format!("the coordinator answered {status}"), Vec::new()),
     };
     ClientError::Refused { status: status.as_u16(), code, message, problems }
+}
+
+/// One thing that is wrong with what was sent.
+#[derive(Deserialize)]
+struct Problem {
+    line: usize,
+    column: usize,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Problem {
+    fn line(self) -> String {
+        let hint = self.hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("line {}, column {}: {}{hint}", self.line, self.column, self.message)
+    }
 }

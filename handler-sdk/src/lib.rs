@@ -32,7 +32,8 @@
 //! `settings` and `signals`). `shift` runs a worker: `intake` reads a queue, `pack` starts the jobs of a message on the
 //! `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it panicked), `report` sends the outcomes
 //! that `batch` puts together and `confirm` insists on, and `open` knows what is not settled yet. `control` and
-//! `presence` talk to all, `stop` says how far stopping has got. `client` submits runs and waits for them.
+//! `presence` talk to all, `stop` says how far stopping has got. `client` submits runs and waits for them; [`testing`] is
+//! for the tests of handlers.
 //!
 //! The promises: a job message is acknowledged only after the broker has confirmed the outcomes of all its jobs. So
 //! nothing is lost when a worker dies, and a job may then run twice; its [`Context::idempotency_key`] stays the same.
@@ -58,10 +59,8 @@ mod shift;
 mod signals;
 mod slots;
 mod stop;
+pub mod testing;
 mod worker;
-
-#[cfg(test)]
-mod testing;
 
 pub use client::{Client, ClientError, RunView, Submission, Submitted};
 pub use context::Context;

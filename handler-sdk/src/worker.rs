@@ -2,6 +2,7 @@
 //! Nothing is connected or started before `run`; what was set up wrongly is reported there, all of it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +38,8 @@ pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long closing the broker may take.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Why a worker did not start, or ended by itself.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a worker did not start, or ended by itself. `main` may return it: it shows its message either way.
+#[derive(Clone, thiserror::Error)]
 pub enum WorkerError {
     /// It was set up wrongly. Every problem is named.
     #[error("the worker is not set up right: {}", .0.join("; "))]
@@ -52,6 +53,12 @@ pub enum WorkerError {
     /// A part of the worker died, which is a bug in it. Start it again.
     #[error("a part of the worker died: {0}")]
     Died(String),
+}
+
+impl fmt::Debug for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// A process that hosts handlers.

@@ -97,11 +97,15 @@ async fn what_became_of_a_run_is_told() {
 
 #[tokio::test]
 async fn refusals_say_every_problem() {
-    let body = json!({ "error": { "code": "invalid-definition", "message": "the definition is not valid",
-                                  "problems": ["no initial phase", "no final phase"] } });
-    let (api, client) = Api::serve(&[(422, body)]).await;
+    let problems = json!([
+        { "pointer": "/phases", "line": 2, "column": 3, "message": "no initial phase", "hint": "say `is_initial`" },
+        { "line": 4, "column": 1, "message": "no final phase" },
+    ]);
+    let told = json!({ "code": "invalid-definition", "message": "it is not valid", "problems": problems });
+    let (api, client) = Api::serve(&[(422, json!({ "error": told }))]).await;
     let error = client.submit(&Submission::define(&json!({ "workflow": "x" }))).await.unwrap_err();
-    let expected = "the definition is not valid (invalid-definition)\n  no initial phase\n  no final phase";
+    let expected = "it is not valid (invalid-definition)\n  line 2, column 3: no initial phase (say `is_initial`)\n  \
+                    line 4, column 1: no final phase";
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error, ClientError::Refused { status: 422, .. }));
     assert_eq!(api.asked(), [r#"POST /v1/runs {"definition":{"workflow":"x"}}"#]);
