@@ -21,23 +21,33 @@ pub(crate) struct Hosted {
     pub(crate) queues: Vec<Arc<str>>,
 }
 
+/// The handlers of a worker.
+pub(crate) struct Handlers {
+    /// Those it hosts.
+    pub(crate) hosted: Vec<Arc<Hosted>>,
+    /// Those that the program has, but that other workers are to host.
+    pub(crate) elsewhere: Vec<HandlerName>,
+}
+
 /// Who is to do a job.
 pub(crate) enum Found<'a> {
     /// This handler.
     Handler(&'a Arc<Hosted>),
-    /// A handler that is hosted here, in a version that is not.
-    OtherVersion,
-    /// A handler that is not hosted here.
+    /// A worker with another version of the handler, or with other handlers of the program.
+    OtherWorker,
+    /// A handler that the program does not have.
     Nobody,
 }
 
-/// Finds the handler of a job.
-pub(crate) fn find<'a>(hosted: &'a [Arc<Hosted>], name: &HandlerName, version: &Version) -> Found<'a> {
-    let mut of_that_name = hosted.iter().filter(|hosted| hosted.name == *name).peekable();
-    if of_that_name.peek().is_none() {
-        return Found::Nobody;
+impl Handlers {
+    /// Finds the handler of a job.
+    pub(crate) fn find(&self, name: &HandlerName, version: &Version) -> Found<'_> {
+        let mut of_that_name = self.hosted.iter().filter(|hosted| hosted.name == *name).peekable();
+        if of_that_name.peek().is_none() && !self.elsewhere.contains(name) {
+            return Found::Nobody;
+        }
+        of_that_name.find(|hosted| hosted.version == *version).map_or(Found::OtherWorker, Found::Handler)
     }
-    of_that_name.find(|hosted| hosted.version == *version).map_or(Found::OtherVersion, Found::Handler)
 }
 
 impl Hosted {

@@ -1,7 +1,8 @@
 //! One message of a job queue: understands it, starts its jobs as slots come free, hands back what it cannot start.
 //!
-//! Nothing here can make a job go round in a hot loop: what is handed back because this worker cannot do it now keeps
-//! its message, and with that a place of the prefetch, until a slot is free or a pause is over.
+//! Nothing here makes a job go round in a hot loop: what is handed back because all slots are taken keeps its message,
+//! and with that a place of the prefetch, until a slot is free; what another worker has to do, the coordinator keeps
+//! for a while before it sends it again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use phasework_workflows::message::outcome::JobError;
 use phasework_workflows::message::{self, Body as _};
 use phasework_workflows::time::SharedClock;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::Started;
 use crate::batch::{Report, Verdict};
 use crate::confirm;
-use crate::hosted::{Found, Hosted, find};
+use crate::hosted::{Found, Handlers, Hosted};
 use crate::open::{Hold, Open, Ticket};
 use crate::slots::Slot;
 use crate::stop::Stop;
@@ -34,16 +35,13 @@ pub(crate) const PACK_PATIENCE: Duration = Duration::from_millis(50);
 /// How long a pack waits for its first slot. Only a handler with several queues holds more packs than it has slots.
 pub(crate) const LINE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a job for another version is kept before it is handed back.
-pub(crate) const OTHER_VERSION_PAUSE: Duration = Duration::from_secs(1);
-
 /// The most jobs in one message; more is no message that a coordinator sends.
 const MAX_JOBS: u64 = 100_000;
 
 /// What every pack of one queue needs.
 pub(crate) struct Packs {
     pub(crate) queue: Arc<str>,
-    pub(crate) hosted: Arc<[Arc<Hosted>]>,
+    pub(crate) handlers: Arc<Handlers>,
     pub(crate) open: Arc<Open>,
     pub(crate) reports: UnboundedSender<Report>,
     pub(crate) stop: Stop,
@@ -65,14 +63,14 @@ impl Packs {
     /// Does what one message asks for. The message is acknowledged through `settled`, once everything is.
     pub(crate) async fn work(self: Arc<Self>, delivery: Delivery, settled: UnboundedSender<DeliveryTag>) {
         let ticket = Ticket::new(delivery.tag, settled);
-        match understand(&delivery) {
-            Ok(groups) if delivery.redelivered => self.hand_back_redelivered(groups, &ticket),
-            Ok(groups) => self.start(groups, &ticket).await,
-            Err(reason) => {
-                if self.set_aside(&delivery, reason).await.is_none() {
-                    return; // it was not confirmed, so it comes again
-                }
-            }
+        let Understood { groups, bad } = understand(&delivery);
+        if delivery.redelivered {
+            self.hand_back_redelivered(groups, &ticket);
+        } else {
+            self.start(groups, &ticket).await;
+        }
+        if self.set_aside(&delivery, bad).await.is_none() {
+            return; // it was not confirmed, so it comes again
         }
         ticket.settle();
     }
@@ -94,10 +92,9 @@ impl Packs {
 
     async fn start(&self, groups: Vec<JobGroup>, ticket: &Arc<Ticket>) {
         let mut parts: Vec<(&Arc<Hosted>, VecDeque<Waiting>)> = Vec::new();
-        let mut other_versions = Vec::new();
         for group in groups {
             let (group, jobs) = take_apart(group);
-            match find(&self.hosted, &group.handler, &group.version) {
+            match self.handlers.find(&group.handler, &group.version) {
                 Found::Handler(hosted) => {
                     let waiting = jobs.into_iter().filter_map(|job| self.take_in(&group, job, ticket));
                     match parts.iter_mut().find(|(of, _)| Arc::ptr_eq(of, hosted)) {
@@ -105,12 +102,11 @@ impl Packs {
                         None => parts.push((hosted, waiting.collect())),
                     }
                 }
-                Found::OtherVersion => other_versions.push((group, jobs)),
+                Found::OtherWorker => self.hand_back_for_others(&group, jobs, ticket),
                 Found::Nobody => self.refuse(&group, jobs, ticket),
             }
         }
-        let starting = join_all(parts.into_iter().map(|(hosted, jobs)| self.start_part(hosted, jobs)));
-        tokio::join!(starting, self.hand_back_other_versions(other_versions, ticket));
+        join_all(parts.into_iter().map(|(hosted, jobs)| self.start_part(hosted, jobs))).await;
     }
 
     fn take_in(&self, group: &Arc<JobGroup>, job: Job, ticket: &Arc<Ticket>) -> Option<Waiting> {
@@ -202,8 +198,7 @@ impl Packs {
     /// Jobs of a handler that is not hosted here fail for good: whoever has the queue read by this worker has to
     /// register the handler with it.
     fn refuse(&self, group: &Arc<JobGroup>, jobs: Vec<Job>, ticket: &Arc<Ticket>) {
-        let hosted: Vec<String> =
-            self.hosted.iter().map(|hosted| format!("{} {}", hosted.name, hosted.version)).collect();
+        let hosted: Vec<String> = self.handlers.hosted.iter().map(|h| format!("{} {}", h.name, h.version)).collect();
         let (handler, queue) = (&group.handler, &self.queue);
         let message =
             format!("no handler `{handler}` in a worker that reads `{queue}`; it hosts {}", hosted.join(", "));
@@ -214,22 +209,13 @@ impl Packs {
         }
     }
 
-    /// A queue of a definition's own can be read by workers of several versions, so somebody else may do these.
-    async fn hand_back_other_versions(&self, groups: Vec<(Arc<JobGroup>, Vec<Job>)>, ticket: &Arc<Ticket>) {
-        if groups.is_empty() {
-            return;
-        }
-        tokio::select! {
-            biased;
-            () = self.stop.drain.cancelled() => {}
-            () = sleep(OTHER_VERSION_PAUSE) => {}
-        }
-        for (group, jobs) in groups {
-            let message = format!("this worker has `{}` in other versions than {}", group.handler, group.version);
-            for job in jobs {
-                let error = JobError::new("other-version", message.clone());
-                self.report(&group, &job, Verdict::Returned(error), Hold::on(ticket));
-            }
+    /// A queue of a definition's own can be read by workers with other versions, so somebody else may do these. The
+    /// coordinator waits a second before it sends them again.
+    fn hand_back_for_others(&self, group: &Arc<JobGroup>, jobs: Vec<Job>, ticket: &Arc<Ticket>) {
+        let message = format!("this worker does not host `{}` {}", group.handler, group.version);
+        for job in jobs {
+            let error = JobError::new("other-version", message.clone());
+            self.report(group, &job, Verdict::Returned(error), Hold::on(ticket));
         }
     }
 
@@ -239,28 +225,33 @@ impl Packs {
         self.reports.send(report).ok(); // the reporter is gone when the worker leaves at once
     }
 
-    /// Puts a message that cannot be understood to the dead letters. `None` when the worker leaves before that is
-    /// confirmed.
-    async fn set_aside(&self, delivery: &Delivery, reason: String) -> Option<()> {
-        let queue = format!("jobs.{}", self.queue);
-        tracing::warn!(%queue, kind = %delivery.kind, "dead letter: {reason}");
-        let kept = &delivery.body[..delivery.body.len().min(DeadLetter::MAX_BODY)];
+    /// Puts what cannot be understood to the dead letters. `None` when that is not confirmed before the worker leaves.
+    async fn set_aside(&self, delivery: &Delivery, bad: Vec<Bad>) -> Option<()> {
+        if bad.is_empty() {
+            return Some(());
+        }
+        let letters = bad.into_iter().map(|bad| self.letter(delivery, bad)).collect();
+        let results = confirm::publish(&self.broker, letters, &self.stop.leave).await?;
+        if results.iter().any(Result::is_err) {
+            tracing::error!(queue = %self.queue, "a dead letter is too large for the broker; its message is kept");
+            return None;
+        }
+        Some(())
+    }
+
+    fn letter(&self, delivery: &Delivery, bad: Bad) -> Message {
+        let Bad { body, reason } = bad;
+        tracing::warn!(queue = %self.queue, kind = %delivery.kind, "dead letter: {reason}");
         let letter = DeadLetter {
             id: self.ids.uuid().to_string().into(),
             reason,
             at: self.clock.now(),
-            queue,
+            queue: format!("jobs.{}", self.queue),
             kind: delivery.kind.to_string(),
-            body: String::from_utf8_lossy(kept).into_owned(),
-            size: delivery.body.len() as u64,
+            body: String::from_utf8_lossy(&body[..body.len().min(DeadLetter::MAX_BODY)]).into_owned(),
+            size: body.len() as u64,
         };
-        let letter = Message::new(Address::Dead, DeadLetter::KIND, Bytes::from(message::encode(&letter)));
-        let results = confirm::publish(&self.broker, vec![letter], &self.stop.leave).await?;
-        if results.iter().any(Result::is_err) {
-            tracing::error!("the dead letter is too large for the broker; the message stays unacknowledged");
-            return None;
-        }
-        Some(())
+        Message::new(Address::Dead, DeadLetter::KIND, Bytes::from(message::encode(&letter)))
     }
 }
 
@@ -280,29 +271,57 @@ fn take_apart(mut group: JobGroup) -> (Arc<JobGroup>, Vec<Job>) {
     (Arc::new(group), jobs)
 }
 
-/// Reads a message of a job queue, or says why it is none.
-fn understand(delivery: &Delivery) -> Result<Vec<JobGroup>, String> {
+/// What a message asks for, and what of it cannot be understood.
+struct Understood {
+    groups: Vec<JobGroup>,
+    bad: Vec<Bad>,
+}
+
+/// A message, or a group of one, that cannot be understood, and why.
+struct Bad {
+    body: Bytes,
+    reason: String,
+}
+
+/// Reads a message of a job queue. A bad group does not keep the others from being done.
+fn understand(delivery: &Delivery) -> Understood {
+    let whole = |reason| Understood { groups: Vec::new(), bad: vec![Bad { body: delivery.body.clone(), reason }] };
     if *delivery.kind != *Jobs::KIND {
-        return Err(format!(
-            "a message of type `{}` on a job queue; only `{}` belongs there",
-            delivery.kind,
-            Jobs::KIND
-        ));
+        let kind = &delivery.kind;
+        return whole(format!("a message of type `{kind}` on a job queue; only `{}` belongs there", Jobs::KIND));
     }
-    let jobs: Jobs = message::decode(&delivery.body).map_err(|error| error.to_string())?;
-    let mut count = 0_u64;
-    for group in &jobs.groups {
-        let (first, ranged) = group.range.unwrap_or((0, 0));
-        if first.checked_add(ranged).is_none() {
-            return Err(format!("a range of jobs that ends nowhere: {ranged} from {first}"));
+    let (read, unread) = match message::decode_batch::<Jobs>(&delivery.body) {
+        Ok(decoded) => decoded,
+        Err(error) => return whole(error.to_string()),
+    };
+    let unread = unread.into_iter().map(|item| Bad { body: item.body.into(), reason: item.reason.to_string() });
+    let mut understood = Understood { groups: Vec::new(), bad: unread.collect() };
+    let mut jobs = 0;
+    for group in read {
+        match check(&group, jobs) {
+            Ok(count) => {
+                jobs += count;
+                understood.groups.push(group);
+            }
+            Err(reason) => {
+                let body = message::encode(&Jobs { groups: vec![group] }).into();
+                understood.bad.push(Bad { body, reason });
+            }
         }
-        if let Some(job) = group.jobs.iter().find(|job| job.attempt == 0 || job.tried == 0) {
-            return Err(format!("job {} without an attempt or a try: both are numbered from 1", job.index));
-        }
-        count = count.saturating_add(ranged).saturating_add(group.jobs.len() as u64);
     }
-    if count > MAX_JOBS {
-        return Err(format!("{count} jobs in one message; at most {MAX_JOBS} are taken"));
+    understood
+}
+
+/// How many jobs a group has, when it makes sense after so many others of its message.
+fn check(group: &JobGroup, before: u64) -> Result<u64, String> {
+    let (first, ranged) = group.range.unwrap_or((0, 0));
+    if first.checked_add(ranged).is_none() {
+        return Err(format!("a range of jobs that ends nowhere: {ranged} from {first}"));
     }
-    Ok(jobs.groups)
+    if let Some(job) = group.jobs.iter().find(|job| job.attempt == 0 || job.tried == 0) {
+        return Err(format!("job {} without an attempt or a try: both are numbered from 1", job.index));
+    }
+    let count = ranged.saturating_add(group.jobs.len() as u64);
+    let all = before.saturating_add(count);
+    if all > MAX_JOBS { Err(format!("{all} jobs in one message; at most {MAX_JOBS} are taken")) } else { Ok(count) }
 }

@@ -11,7 +11,7 @@ use phasework_workflows::time::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::hosted::Hosted;
+use crate::hosted::Handlers;
 
 /// The most deliveries taken in one go.
 const AT_ONCE: usize = 64;
@@ -20,7 +20,7 @@ pub(crate) struct Presence {
     pub(crate) worker: Arc<str>,
     pub(crate) host: Arc<str>,
     pub(crate) started_at: Timestamp,
-    pub(crate) hosted: Arc<[Arc<Hosted>]>,
+    pub(crate) handlers: Arc<Handlers>,
     pub(crate) broker: SharedBroker,
 }
 
@@ -63,7 +63,7 @@ impl Presence {
             pid: std::process::id(),
             sdk: concat!("rust/", env!("CARGO_PKG_VERSION")).into(),
             started_at: self.started_at,
-            handlers: self.hosted.iter().map(|hosted| hosted.announced()).collect(),
+            handlers: self.handlers.hosted.iter().map(|hosted| hosted.announced()).collect(),
             draining,
         };
         for handler in &announced.handlers {

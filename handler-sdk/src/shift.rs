@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::Report;
 use crate::control;
-use crate::hosted::Hosted;
+use crate::hosted::Handlers;
 use crate::intake::Intake;
 use crate::open::Open;
 use crate::pack::Packs;
@@ -43,7 +43,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub(crate) struct Shift {
     pub(crate) worker: Arc<str>,
     pub(crate) host: Arc<str>,
-    pub(crate) hosted: Arc<[Arc<Hosted>]>,
+    pub(crate) handlers: Arc<Handlers>,
     pub(crate) broker: SharedBroker,
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
@@ -87,7 +87,7 @@ impl Shift {
         let presence = Arc::new(self.presence());
         notices.spawn(control::run(orders, open, done.clone()));
         notices.spawn(Arc::clone(&presence).run(questions, self.stop.drain.clone(), done.clone()));
-        tracing::info!(worker = %self.worker, handlers = self.hosted.len(), "the worker is ready");
+        tracing::info!(worker = %self.worker, handlers = self.handlers.hosted.len(), "the worker is ready");
         let result = tokio::select! {
             biased;
             result = self.finish(intakes, &mut notices, reporter) => result,
@@ -152,7 +152,7 @@ impl Shift {
         let Some(orders) = self.subscribe(Address::Control, NOTICE_PREFETCH).await? else { return Ok(None) };
         let Some(questions) = self.subscribe(Address::Presence, NOTICE_PREFETCH).await? else { return Ok(None) };
         let mut prefetch: BTreeMap<Arc<str>, u32> = BTreeMap::new();
-        for hosted in self.hosted.iter() {
+        for hosted in &self.handlers.hosted {
             for queue in hosted.queues() {
                 let slots = prefetch.entry(queue).or_default();
                 *slots = slots.saturating_add(hosted.slots.size());
@@ -197,7 +197,7 @@ impl Shift {
     fn packs(&self, queue: Arc<str>, open: &Arc<Open>, reports: &UnboundedSender<Report>) -> Packs {
         Packs {
             queue,
-            hosted: Arc::clone(&self.hosted),
+            handlers: Arc::clone(&self.handlers),
             open: Arc::clone(open),
             reports: reports.clone(),
             stop: self.stop.clone(),
@@ -218,7 +218,7 @@ impl Shift {
             worker: Arc::clone(&self.worker),
             host: Arc::clone(&self.host),
             started_at: self.clock.now(),
-            hosted: Arc::clone(&self.hosted),
+            handlers: Arc::clone(&self.handlers),
             broker: Arc::clone(&self.broker),
         }
     }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::HandlerError;
 use crate::handler::{HandlerFn, untyped};
-use crate::hosted::Hosted;
+use crate::hosted::{Handlers, Hosted};
 use crate::panics;
 use crate::settings::{HANDLERS, Settings, Target};
 use crate::shift::Shift;
@@ -211,7 +211,9 @@ impl Worker {
     /// Serves the handler just added from this queue too: one that a definition gives it as `queue`, or, in a workflow
     /// with `"queues": "per_phase"`, `<workflow>.<phase>.<handler>`. Each queue brings jobs for all its slots.
     ///
-    /// Every worker that reads the queue has to host every handler whose jobs go there.
+    /// Every program that reads the queue has to have every handler whose jobs go there: a job of one that it does not
+    /// have fails for good, while a job of another version, or of a handler that `PHASEWORK_HANDLERS` leaves to other
+    /// workers, is handed back for them.
     pub fn queue(mut self, name: &str) -> Self {
         let checked = name.split('.').try_for_each(|part| check_name("queue", part));
         match (checked, self.handlers.last_mut()) {
@@ -268,7 +270,7 @@ impl Worker {
 
 impl Worker {
     async fn work(mut self, stop: Stop) -> Result<(), WorkerError> {
-        let hosted = self.set_up()?;
+        let handlers = self.set_up()?;
         panics::remember_places();
         let (broker, is_ours) = match &self.carrier {
             Carrier::Given(broker) => (Arc::clone(broker), false),
@@ -278,7 +280,7 @@ impl Worker {
         let shift = Shift {
             worker: self.ids.uuid().to_string().into(),
             host: host().into(),
-            hosted,
+            handlers: Arc::new(handlers),
             broker: Arc::clone(&broker),
             clock: self.clock,
             ids: self.ids,
@@ -294,7 +296,7 @@ impl Worker {
     }
 
     /// The handlers to host, or everything that is wrong.
-    fn set_up(&mut self) -> Result<Arc<[Arc<Hosted>]>, WorkerError> {
+    fn set_up(&mut self) -> Result<Handlers, WorkerError> {
         let mut problems = std::mem::take(&mut self.problems);
         let all = std::mem::take(&mut self.handlers);
         if all.is_empty() && problems.is_empty() {
@@ -308,14 +310,16 @@ impl Worker {
         if !problems.is_empty() {
             return Err(WorkerError::Setup(problems));
         }
-        let wanted =
-            |name: &HandlerName| self.only.as_ref().is_none_or(|only| only.iter().any(|o| *name == o.as_str()));
-        let hosted = all.into_iter().filter(|handler| wanted(&handler.name)).map(|handler| {
-            let Registered { name, version, handler, concurrency, queues } = handler;
+        let mut handlers = Handlers { hosted: Vec::new(), elsewhere: Vec::new() };
+        for Registered { name, version, handler, concurrency, queues } in all {
+            if self.only.as_ref().is_some_and(|only| !only.iter().any(|wanted| name == wanted.as_str())) {
+                handlers.elsewhere.push(name);
+                continue;
+            }
             let slots = Slots::new(self.forced_concurrency.unwrap_or(concurrency));
-            Arc::new(Hosted { name, version, handler, slots, queues })
-        });
-        Ok(hosted.collect())
+            handlers.hosted.push(Arc::new(Hosted { name, version, handler, slots, queues }));
+        }
+        Ok(handlers)
     }
 }
 

@@ -21,6 +21,7 @@ const FOR_EVER: Duration = Duration::from_secs(900);
 
 pub(crate) const QUEUE: &str = "Echo.1.0.0";
 
+#[derive(Debug)]
 struct Still;
 
 impl Clock for Still {
