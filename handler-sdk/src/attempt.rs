@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use crate::batch::{Report, Verdict};
 use crate::context::{Context, Current};
 use crate::error::HandlerError;
-use crate::hosted::Hosted;
+use crate::hosted::{Hosted, Outcome};
 use crate::open::Hold;
 use crate::panics;
 use crate::slots::Slot;
@@ -133,18 +133,19 @@ impl Started {
 /// Logs and counts how an attempt ended.
 fn note(hosted: &Hosted, ended: &Ended, service: Duration) {
     let outcome = match ended {
-        Ended::Canceled => "canceled",
-        Ended::Verdict(Verdict::Done(_)) => "done",
-        Ended::Verdict(Verdict::Failed(_)) => "failed",
-        Ended::Verdict(Verdict::Returned(_)) => "returned",
+        Ended::Canceled => Outcome::Canceled,
+        Ended::Verdict(Verdict::Done(_)) => Outcome::Done,
+        Ended::Verdict(Verdict::Failed(_)) => Outcome::Failed,
+        Ended::Verdict(Verdict::Returned(_)) => Outcome::Returned,
     };
-    let service_ms = service.as_secs_f64() * 1e3;
+    let (outcome_name, service_ms) = (outcome.as_str(), service.as_secs_f64() * 1e3);
     match ended {
         Ended::Verdict(Verdict::Failed(error) | Verdict::Returned(error)) => {
-            tracing::warn!(outcome, kind = %error.kind, retry = error.retry, service_ms, "{}", error.message);
+            tracing::warn!(outcome = outcome_name, kind = %error.kind, retry = error.retry, service_ms, "{}", error.message);
         }
-        Ended::Verdict(Verdict::Done(_)) | Ended::Canceled => tracing::debug!(outcome, service_ms, "job ended"),
+        Ended::Verdict(Verdict::Done(_)) | Ended::Canceled => {
+            tracing::debug!(outcome = outcome_name, service_ms, "job ended");
+        }
     }
-    hosted.count(outcome);
-    hosted.time(service);
+    hosted.meters.ended(outcome, service);
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, Histogram};
 use phasework_workflows::Version;
 use phasework_workflows::definition::handler_queue;
 use phasework_workflows::id::HandlerName;
@@ -17,6 +18,7 @@ pub(crate) struct Hosted {
     pub(crate) version: Version,
     pub(crate) handler: HandlerFn,
     pub(crate) slots: Slots,
+    pub(crate) meters: Meters,
     /// Queues that definitions name for it, besides its own.
     pub(crate) queues: Vec<Arc<str>>,
 }
@@ -60,20 +62,56 @@ impl Hosted {
     /// As the worker announces it.
     pub(crate) fn announced(&self) -> HostedHandler {
         let (slots, in_flight) = (self.slots.size(), self.slots.in_flight());
+        self.meters.running.set(f64::from(in_flight));
         HostedHandler { name: self.name.clone(), version: self.version.clone(), slots, in_flight }
     }
+}
 
-    /// Counts an ended attempt.
-    pub(crate) fn count(&self, outcome: &'static str) {
-        let (handler, version) = (self.name.to_string(), self.version.to_string());
-        metrics::counter!("phasework_jobs_total", "handler" => handler, "version" => version, "outcome" => outcome)
-            .increment(1);
+/// How an attempt ended, as it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Failed,
+    Returned,
+    Canceled,
+}
+
+impl Outcome {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Returned => "returned",
+            Self::Canceled => "canceled",
+        }
+    }
+}
+
+/// What is measured of a handler. Made once: looking a metric up costs more than a short job.
+pub(crate) struct Meters {
+    /// In the order of [`Outcome`].
+    ended: [Counter; 4],
+    seconds: Histogram,
+    running: Gauge,
+}
+
+impl Meters {
+    pub(crate) fn new(name: &HandlerName, version: &Version) -> Self {
+        let labels = [("handler", name.to_string()), ("version", version.to_string())];
+        let ended = |outcome: Outcome| {
+            let outcome = ("outcome", outcome.as_str().to_owned());
+            metrics::counter!("phasework_jobs_total", &[labels[0].clone(), labels[1].clone(), outcome])
+        };
+        Self {
+            ended: [Outcome::Done, Outcome::Failed, Outcome::Returned, Outcome::Canceled].map(ended),
+            seconds: metrics::histogram!("phasework_job_seconds", &labels),
+            running: metrics::gauge!("phasework_jobs_running", &labels),
+        }
     }
 
-    /// Records how long an attempt took.
-    pub(crate) fn time(&self, service: Duration) {
-        let (handler, version) = (self.name.to_string(), self.version.to_string());
-        metrics::histogram!("phasework_job_seconds", "handler" => handler, "version" => version)
-            .record(service.as_secs_f64());
+    /// An attempt ended.
+    pub(crate) fn ended(&self, outcome: Outcome, service: Duration) {
+        self.ended[outcome as usize].increment(1);
+        self.seconds.record(service.as_secs_f64());
     }
 }

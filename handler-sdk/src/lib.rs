@@ -29,7 +29,7 @@
 //! ```
 //!
 //! In reading order: `handler`, `error` and `context` are what handlers see; `worker` is how they are hosted (with
-//! `settings` and `signals`). `shift` runs a worker: `intake` reads a queue, `pack` starts the jobs of a message on the
+//! `settings` and `signals`; `connect` reaches the broker). `shift` runs a worker: `intake` reads a queue, `pack` starts the jobs of a message on the
 //! `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it panicked), `report` sends the outcomes
 //! that `batch` puts together and `confirm` insists on, and `open` knows what is not settled yet. `control` and
 //! `presence` talk to all, `stop` says how far stopping has got. `client` submits runs and waits for them; [`testing`] is
@@ -38,11 +38,17 @@
 //! The promises: a job message is acknowledged only after the broker has confirmed the outcomes of all its jobs. So
 //! nothing is lost when a worker dies, and a job may then run twice; its [`Context::idempotency_key`] stays the same.
 //! Workers see the broker only: no store, and no other part of the engine.
+//!
+//! What a worker does is logged with [`tracing`](https://docs.rs/tracing), in a span `job` with run, workflow, phase,
+//! entry, handler, version, job and attempt; handlers log into it. It is measured with the
+//! [`metrics`](https://docs.rs/metrics) facade: `phasework_jobs_total` (by handler, version and outcome),
+//! `phasework_job_seconds` and `phasework_jobs_running`. Install an exporter before the worker is run.
 
 mod attempt;
 mod batch;
 mod client;
 mod confirm;
+mod connect;
 mod context;
 mod control;
 mod error;

@@ -66,11 +66,6 @@ impl Presence {
             handlers: self.handlers.hosted.iter().map(|hosted| hosted.announced()).collect(),
             draining,
         };
-        for handler in &announced.handlers {
-            let (name, version) = (handler.name.to_string(), handler.version.to_string());
-            metrics::gauge!("phasework_jobs_running", "handler" => name, "version" => version)
-                .set(f64::from(handler.in_flight));
-        }
         self.tell(&announced).await;
     }
 

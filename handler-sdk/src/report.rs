@@ -6,6 +6,7 @@ use std::sync::Arc;
 use phasework_broker::SharedBroker;
 use phasework_workflows::message::outcome::JobError;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{Batch, Report, Verdict, assemble};
@@ -27,6 +28,13 @@ impl Reporter {
     pub(crate) async fn run(mut self) {
         let mut gathered = Vec::new();
         while self.reports.recv_many(&mut gathered, MAX_GATHERED).await > 0 {
+            // Handlers that are about to end may do so, and come along.
+            yield_now().await;
+            while gathered.len() < MAX_GATHERED
+                && let Ok(report) = self.reports.try_recv()
+            {
+                gathered.push(report);
+            }
             let mut batches = assemble(&self.worker, std::mem::take(&mut gathered));
             while !batches.is_empty() {
                 let messages = batches.iter().map(|batch| batch.message.clone()).collect();

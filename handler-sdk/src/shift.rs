@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Report;
+use crate::connect::reach;
 use crate::control;
 use crate::hosted::Handlers;
 use crate::intake::Intake;
@@ -36,9 +37,6 @@ const GOODBYE: Duration = Duration::from_millis(500);
 
 /// How many announcements and orders may be held at once.
 const NOTICE_PREFETCH: u16 = 256;
-
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Shift {
     pub(crate) worker: Arc<str>,
@@ -171,27 +169,7 @@ impl Shift {
 
     /// Subscribes, however long the broker is away; `None` when told to stop meanwhile.
     async fn subscribe(&self, from: Address, prefetch: u16) -> Result<Option<Box<dyn Consumer>>, BrokerError> {
-        let mut wait = FIRST_WAIT;
-        loop {
-            let subscribing = self.broker.subscribe(Subscription { from: from.clone(), prefetch });
-            let subscribed = tokio::select! {
-                biased;
-                () = self.stop.drain.cancelled() => return Ok(None),
-                subscribed = subscribing => subscribed,
-            };
-            match subscribed {
-                Ok(consumer) => return Ok(Some(consumer)),
-                Err(BrokerError::Unavailable(cause)) => {
-                    tracing::warn!(%cause, "cannot read {from:?} yet; trying again in {wait:?}");
-                }
-                Err(error @ (BrokerError::Refused(_) | BrokerError::Closed)) => return Err(error),
-            }
-            tokio::select! {
-                biased;
-                () = self.stop.drain.cancelled() => return Ok(None),
-                () = sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
-            }
-        }
+        reach(&self.stop, || self.broker.subscribe(Subscription { from: from.clone(), prefetch })).await
     }
 
     fn packs(&self, queue: Arc<str>, open: &Arc<Open>, reports: &UnboundedSender<Report>) -> Packs {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::HandlerError;
 use crate::handler::{HandlerFn, untyped};
-use crate::hosted::{Handlers, Hosted};
+use crate::hosted::{Handlers, Hosted, Meters};
 use crate::panics;
 use crate::settings::{HANDLERS, Settings, Target};
 use crate::shift::Shift;
@@ -317,7 +317,8 @@ impl Worker {
                 continue;
             }
             let slots = Slots::new(self.forced_concurrency.unwrap_or(concurrency));
-            handlers.hosted.push(Arc::new(Hosted { name, version, handler, slots, queues }));
+            let meters = Meters::new(&name, &version);
+            handlers.hosted.push(Arc::new(Hosted { name, version, handler, slots, meters, queues }));
         }
         Ok(handlers)
     }
