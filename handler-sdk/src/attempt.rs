@@ -1,6 +1,7 @@
 //! One attempt at one job: asks the handler, with a deadline, and makes a verdict of whatever it does.
 //! It reports nothing by itself and acknowledges nothing; a panic of the handler ends here.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,9 @@ impl Started {
     pub(crate) async fn run(self) {
         let span = self.span();
         let began = Instant::now();
-        let ended = self.handle(began).instrument(span.clone()).await;
+        // Caught here and not around the handler alone, as its future can panic when it is dropped, too.
+        let handling = AssertUnwindSafe(self.handle(began)).catch_unwind().instrument(span.clone());
+        let ended = handling.await.unwrap_or_else(|caught| self.panicked(&*caught));
         let service = began.elapsed();
         let Self { hosted, group, job, slot, hold, reports, .. } = self;
         span.in_scope(|| note(&hosted, &ended, service));
@@ -82,11 +85,9 @@ impl Started {
             canceled: self.canceled.clone(),
         });
         let input = self.input();
-        let handler = Arc::clone(&self.hosted.handler);
-        let handling = AssertUnwindSafe(async move { handler(input, context).await }).catch_unwind();
         let result = tokio::select! {
             biased;
-            result = timeout_at(deadline, handling) => result,
+            result = timeout_at(deadline, async { (self.hosted.handler)(input, context).await }) => result,
             () = self.abandon.cancelled() => {
                 self.canceled.cancel();
                 let error = JobError::new("draining", "the worker stopped before the handler was done");
@@ -98,12 +99,19 @@ impl Started {
             return Ended::Canceled;
         }
         let result = match result {
-            Ok(Ok(result)) => result.and_then(|output| self.check_size(output)),
-            Ok(Err(caught)) => Err(HandlerError::panic(panics::describe(&*caught))),
+            Ok(result) => result.and_then(|output| self.check_size(output)),
             Err(_elapsed) => Err(HandlerError::timeout(self.group.timeout)),
         };
         self.canceled.cancel(); // what the handler has left running is of no use any more
         Ended::Verdict(result.map_or_else(|error| Verdict::Failed(error.into_job_error()), Verdict::Done))
+    }
+
+    fn panicked(&self, caught: &(dyn Any + Send)) -> Ended {
+        if self.canceled.is_cancelled() {
+            return Ended::Canceled;
+        }
+        self.canceled.cancel();
+        Ended::Verdict(Verdict::Failed(HandlerError::panic(panics::describe(caught)).into_job_error()))
     }
 
     fn input(&self) -> Payload {

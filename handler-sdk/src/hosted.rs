@@ -115,3 +115,37 @@ impl Meters {
         self.seconds.record(service.as_secs_f64());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::untyped;
+
+    fn hosted(name: &str, version: &str) -> Arc<Hosted> {
+        let (name, version) = (HandlerName::new(name).unwrap(), Version::parse(version).unwrap());
+        let handler = untyped(|(): (), _| async { Ok(()) });
+        let (slots, meters) = (Slots::new(1), Meters::new(&name, &version));
+        Arc::new(Hosted { name, version, handler, slots, meters, queues: Vec::new() })
+    }
+
+    #[test]
+    fn a_job_is_for_this_handler_another_worker_or_nobody() {
+        let hosted = vec![hosted("A", "1.0.0"), hosted("A", "1.1.0"), hosted("B", "1.0.0")];
+        let handlers = Handlers { hosted, elsewhere: vec![HandlerName::new("C").unwrap()] };
+        for (name, version, expected) in [
+            ("A", "1.1.0", "A 1.1.0"),
+            ("A", "1.0.0", "A 1.0.0"),
+            ("A", "2.0.0", "other worker"),
+            ("B", "1.1.0", "other worker"),
+            ("C", "1.0.0", "other worker"),
+            ("D", "1.0.0", "nobody"),
+        ] {
+            let found = match handlers.find(&name.parse().unwrap(), &version.parse().unwrap()) {
+                Found::Handler(hosted) => format!("{} {}", hosted.name, hosted.version),
+                Found::OtherWorker => "other worker".to_owned(),
+                Found::Nobody => "nobody".to_owned(),
+            };
+            assert_eq!(found, expected, "{name} {version}");
+        }
+    }
+}

@@ -92,8 +92,11 @@ impl Shift {
             never = self.keep_deadlines() => match never {},
         };
         done.cancel();
-        notices.join_all().await;
-        timeout(GOODBYE, presence.leave()).await.ok(); // nobody hears it when the broker is away
+        let goodbye = async {
+            while notices.join_next().await.is_some() {} // so that nothing is announced after the goodbye
+            presence.leave().await;
+        };
+        timeout(GOODBYE, goodbye).await.ok(); // nobody hears it when the broker is away
         tracing::info!(worker = %self.worker, "the worker has stopped");
         result
     }
@@ -109,6 +112,7 @@ impl Shift {
         loop {
             let ended = tokio::select! {
                 biased;
+                () = self.stop.leave.cancelled() => break,
                 ended = intakes.join_next() => match ended {
                     Some(ended) => ended,
                     None => break,

@@ -336,3 +336,38 @@ fn host() -> String {
     let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
     named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{CONCURRENCY, URL};
+
+    fn set_up(settings: &[(&str, &str)]) -> Result<Handlers, WorkerError> {
+        let given = |name: &str| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let settings = Settings::read(|name| if name == URL { Some("amqp://h".to_owned()) } else { given(name) });
+        let handler = |(): (), _| async { Ok(()) };
+        let mut worker = Worker::from_settings(settings.map_err(WorkerError::Setup)?)
+            .concurrency(4)
+            .handler("A", "1.0.0", handler)
+            .handler("B", "1.0.0", handler)
+            .concurrency(64)
+            .queue("mixed");
+        worker.set_up()
+    }
+
+    fn slots(handlers: &Handlers) -> Vec<String> {
+        handlers.hosted.iter().map(|hosted| format!("{} {}", hosted.name, hosted.slots.size())).collect()
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_program() {
+        assert_eq!(slots(&set_up(&[]).unwrap()), ["A 4", "B 64"]);
+        assert_eq!(slots(&set_up(&[(CONCURRENCY, "2")]).unwrap()), ["A 2", "B 2"]);
+        let some = set_up(&[(HANDLERS, "B")]).unwrap();
+        assert_eq!((slots(&some), some.elsewhere[0].as_str()), (vec!["B 64".to_owned()], "A"));
+        assert_eq!(some.hosted[0].queues().collect::<Vec<_>>(), ["B.1.0.0".into(), "mixed".into()]);
+        let error = set_up(&[(HANDLERS, "A,Bee")]).map(|_| ()).unwrap_err();
+        let expected = "the worker is not set up right: PHASEWORK_HANDLERS names `Bee`; this program has A, B";
+        assert_eq!((error.to_string(), format!("{error:?}")), (expected.to_owned(), expected.to_owned()));
+    }
+}

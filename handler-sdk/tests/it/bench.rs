@@ -141,8 +141,8 @@ impl Reader {
         next
     }
 
-    /// Takes a message and goes away without acknowledging it.
-    pub(crate) async fn take_and_die(mut self) {
+    /// Takes a message, without acknowledging it.
+    pub(crate) async fn take(&mut self) {
         timeout(FOR_EVER, self.consumer.next(1)).await.expect("a message in time").unwrap();
     }
 

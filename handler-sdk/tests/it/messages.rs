@@ -26,15 +26,44 @@ fn echo(worker: Worker) -> Worker {
 async fn a_message_that_came_twice_is_handed_back() {
     let broker = std::sync::Arc::new(phasework_broker::memory::MemoryBroker::new());
     // Somebody takes the message, and dies.
-    let other = Reader::of(&broker.connect(), Address::Jobs(QUEUE.into())).await;
+    let mut other = Reader::of(&broker.connect(), Address::Jobs(QUEUE.into())).await;
     crate::bench::publish(&*broker, Address::Jobs(QUEUE.into()), &Jobs { groups: vec![range(0, 3)] }).await;
-    other.take_and_die().await;
+    other.take().await;
+    drop(other);
 
     let workers = std::sync::Arc::new(broker.connect());
     let mut bench = Bench::start_on(broker, workers, echo).await;
     let outcomes = bench.outcomes(3).await;
     assert!(outcomes.iter().all(|(_, o)| o.status == Status::Returned && kind(o) == "redelivered" && o.attempt == 1));
     assert_eq!(bench.unacknowledged().await, 0);
+}
+
+/// As after a lost connection: the broker hands the message out again while its job still runs here.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_still_runs_is_not_handed_back() {
+    let broker = std::sync::Arc::new(phasework_broker::memory::MemoryBroker::new());
+    let second = Address::Jobs("second".into());
+    let mut other = Reader::of(&broker.connect(), second.clone()).await;
+    crate::bench::publish(&*broker, second.clone(), &Jobs { groups: vec![range(0, 2)] }).await;
+    other.take().await;
+    let (started, mut starts) = unbounded_channel();
+    let handler = move |_: Value, ctx: Context| {
+        started.send(ctx.index()).unwrap();
+        async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            Ok(())
+        }
+    };
+    let workers = std::sync::Arc::new(broker.connect());
+    let mut bench =
+        Bench::start_on(broker, workers, |worker| worker.handler("Echo", "1.0.0", handler).queue("second")).await;
+    bench.send(vec![range(0, 1)]).await;
+    assert_eq!(starts.recv().await, Some(0));
+    drop(other);
+    let outcomes = bench.outcomes(2).await;
+    assert_eq!((outcomes[0].1.status, outcomes[1].1.status), (Status::Done, Status::Returned));
+    let broker = bench.broker.clone();
+    assert_eq!((bench.unacknowledged().await, broker.depth(&second).await.unwrap()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -107,6 +107,22 @@ async fn a_worker_goes_on_after_a_panic() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_future_that_panics_when_it_is_dropped_is_reported() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped too early");
+        }
+    }
+    let handler = |_: Value, _| async {
+        let _bomb = Bomb;
+        std::future::pending::<Result<(), _>>().await
+    };
+    let expected: Expected = (Status::Failed, "panic", true, &["dropped too early"]);
+    check(|worker| worker.handler("Echo", "1.0.0", handler), one("1"), expected).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn inputs_come_from_the_job_the_data_or_the_index() {
     let echo = |input: Value, _| async move { Ok(input) };
     let data = Some(Payload::from(json!({ "n": 1 })));
