@@ -1,1 +1,168 @@
-//! Serving the engine over HTTP.
+//! The HTTP API: JSON in and out, one file per resource, one error envelope. It decides nothing: every request becomes
+//! a call of [`Engine`], every answer a view. What callers send as data and get as output passes through untouched.
+//!
+//! In reading order: [`router`] puts the resources together; `extract` reads requests, `error` and `view` shape
+//! answers; `auth` says who may ask; `observe` counts and traces.
+
+mod auth;
+mod dead;
+mod depth;
+mod error;
+mod extract;
+mod failures;
+mod health;
+mod observe;
+mod runs;
+mod server;
+mod view;
+mod wait;
+mod waiting;
+mod workers;
+mod workflows;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::OriginalUri;
+use axum::http::Method;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use auth::{ExposureError, check_exposure};
+pub use depth::MAX_DATA_DEPTH;
+pub use extract::MAX_BODY_BYTES;
+pub use server::serve;
+pub use wait::MAX_WAIT;
+
+use crate::engine::Engine;
+use error::ApiError;
+
+/// What the API needs besides the engine.
+#[derive(Clone, Default)]
+pub struct ApiConfig {
+    /// What callers have to show; without it everybody who can connect may do everything.
+    pub token: Option<Arc<str>>,
+    /// What `/metrics` shows; without it there is no such page.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+impl fmt::Debug for ApiConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let metrics = self.metrics.is_some();
+        f.debug_struct("ApiConfig").field("has_token", &self.token.is_some()).field("metrics", &metrics).finish()
+    }
+}
+
+/// What every request handler is given.
+#[derive(Clone, Debug)]
+struct Api {
+    engine: Engine,
+    config: ApiConfig,
+}
+
+/// The paths that are served, for whoever asks for another one.
+const PATHS: [&str; 9] = [
+    "/",
+    "/v1/runs",
+    "/v1/workflows",
+    "/v1/workflows/validate",
+    "/v1/workers",
+    "/v1/dead",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+];
+
+/// All of the API, as a service.
+pub fn router(engine: Engine, config: ApiConfig) -> Router {
+    let routes = Router::new()
+        .merge(runs::routes())
+        .merge(workflows::routes())
+        .merge(workers::routes())
+        .merge(dead::routes())
+        .merge(health::routes());
+    around(routes, Api { engine, config })
+}
+
+/// What every route has around it, the outermost last.
+fn around(routes: Router<Api>, api: Api) -> Router {
+    routes
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(api.clone(), auth::check))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(api.clone(), observe::observe))
+        .with_state(api)
+}
+
+async fn unknown_path(OriginalUri(uri): OriginalUri) -> ApiError {
+    let path = uri.path();
+    let near = phasework_workflows::definition::nearest(path, PATHS);
+    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    ApiError::not_found(format!("there is nothing at `{path}`{hint}"))
+}
+
+async fn wrong_method(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
+    ApiError::method_not_allowed(format!("`{}` cannot be asked with {method}", uri.path()))
+}
+
+/// A defect must not take the connection down, nor show its insides.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that the layer asks for")]
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or("of an unknown kind"), "a request ended in a panic");
+    ApiError::internal("this is a defect of phasework; its log says more".into()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::routing::get;
+    use phasework_broker::memory::MemoryBroker;
+    use phasework_store::memory::MemoryStore;
+    use phasework_workflows::id::SystemIds;
+    use phasework_workflows::time::SystemClock;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::engine::Parts;
+    use crate::{EngineConfig, start};
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_shows_nothing() {
+        let parts = Parts {
+            store: Arc::new(MemoryStore::new()),
+            broker: Arc::new(MemoryBroker::new()),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            config: Arc::new(EngineConfig::new("c1")),
+        };
+        let engine = start(parts).unwrap();
+        let panics = get(async || -> &'static str { panic!("the secret of the house") });
+        let api = Api { engine: engine.engine().clone(), config: ApiConfig::default() };
+        let router = around(Router::new().route("/panics", panics), api);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(serve(listener, router, shutdown.clone()));
+
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /panics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains(r#"{"error":{"code":"internal","message":"this is a defect of phasework"#), "{answer}");
+        assert!(!answer.contains("secret"), "{answer}");
+        shutdown.cancel();
+        served.await.unwrap().unwrap();
+        engine.stop().await;
+    }
+}

@@ -1,0 +1,248 @@
+//! `/v1/runs`: submit, list, look, wait, cancel.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json as Answer, Router};
+use phasework_store::RunFilter;
+use phasework_workflows::Payload;
+use phasework_workflows::definition::Workflow;
+use phasework_workflows::id::{Revision, RunId, WorkflowName};
+use phasework_workflows::run::Head;
+use phasework_workflows::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::error::ApiError;
+use super::extract::{Json, MaybeJson, Params, RunOfPath, page_length};
+use super::view::{HistoryView, OrderedView, RunView, SubmittedView};
+use super::wait::Wait;
+use super::{Api, depth};
+use crate::engine::{Engine, RunDetail, Submission, ToRun};
+use crate::registry::KnownWorker;
+
+/// The most runs or events on a page.
+const MAX_PAGE: usize = 1000;
+
+/// The longest reason of an order, in bytes.
+const MAX_REASON_BYTES: usize = 1000;
+
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/runs", post(submit).get(list))
+        .route("/v1/runs/{id}", get(show))
+        .route("/v1/runs/{id}/history", get(history))
+        .route("/v1/runs/{id}/failures", get(super::failures::list))
+        .route("/v1/runs/{id}/cancel", post(cancel))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubmitRequest {
+    workflow: Option<WorkflowName>,
+    revision: Option<Revision>,
+    /// The definition itself, or its text.
+    definition: Option<Payload>,
+    data: Option<Payload>,
+    key: Option<Arc<str>>,
+}
+
+impl SubmitRequest {
+    fn submission(self) -> Result<Submission, ApiError> {
+        let what = match (self.workflow, self.revision, self.definition) {
+            (Some(_), _, Some(_)) => return Err(ApiError::invalid("give `workflow` or `definition`, not both".into())),
+            (None, Some(_), _) => return Err(ApiError::invalid("`revision` needs the `workflow` it is one of".into())),
+            (Some(name), revision, None) => ToRun::Workflow(name, revision),
+            (None, None, Some(definition)) => ToRun::Definition(text_of(&definition)?),
+            (None, None, None) => ToRun::Nothing,
+        };
+        if let Some(data) = &self.data {
+            depth::check(data)?;
+        }
+        Ok(Submission { what, data: self.data, key: self.key })
+    }
+}
+
+/// The text of a definition that was sent as JSON, or as a JSON text that holds it. The first keeps its own text, so
+/// that lines and columns of problems are those of the definition.
+fn text_of(definition: &Payload) -> Result<String, ApiError> {
+    if definition.as_json().starts_with('"') {
+        definition.read::<String>().map_err(|error| ApiError::malformed_json(&error))
+    } else {
+        Ok(definition.as_json().to_owned())
+    }
+}
+
+async fn submit(State(api): State<Api>, wait: Wait, Json(request): Json<SubmitRequest>) -> Result<Response, ApiError> {
+    let accepted = api.engine.submit(request.submission()?).await?;
+    if wait.length.is_some() {
+        let detail = wait.run(&api.engine, accepted.run).await?;
+        return Ok(Answer(view(&api.engine, detail).await).into_response());
+    }
+    let status = if accepted.changed { StatusCode::CREATED } else { StatusCode::OK };
+    let location = format!("/v1/runs/{}", accepted.run);
+    Ok((status, [(header::LOCATION, location)], Answer(SubmittedView::from(accepted))).into_response())
+}
+
+async fn show(State(api): State<Api>, RunOfPath(run): RunOfPath, wait: Wait) -> Result<Answer<RunView>, ApiError> {
+    let detail = wait.run(&api.engine, run).await?;
+    Ok(Answer(view(&api.engine, detail).await))
+}
+
+async fn view(engine: &Engine, detail: RunDetail) -> RunView {
+    let live = live_workers(engine);
+    let mut view = row(engine, &detail.head, &live).await;
+    view.output = detail.output;
+    view
+}
+
+/// A run as lists show it: without its output.
+async fn row(engine: &Engine, head: &Head, live: &[KnownWorker]) -> RunView {
+    if head.state.is_ended() {
+        return RunView::from(head);
+    }
+    let workflow = workflow_of(engine, head).await;
+    RunView::waiting(head, workflow.as_deref(), live)
+}
+
+/// The definition a run is pinned to. A run can be shown without it.
+pub(super) async fn workflow_of(engine: &Engine, head: &Head) -> Option<Arc<Workflow>> {
+    engine.workflows.revision(&head.revision).await.unwrap_or_else(|error| {
+        tracing::warn!(run = %head.id, %error, "a run is shown without its definition");
+        None
+    })
+}
+
+fn live_workers(engine: &Engine) -> Vec<KnownWorker> {
+    let now = engine.parts.clock.now();
+    engine.registry().workers().into_iter().filter(|worker| worker.is_live(now)).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    #[serde(default)]
+    state: Listed,
+    limit: Option<usize>,
+    before: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Listed {
+    Live,
+    Ended,
+    #[default]
+    All,
+}
+
+#[derive(Serialize)]
+struct RunsView {
+    runs: Vec<RunView>,
+    next: Option<String>,
+    counts: CountsView,
+}
+
+#[derive(Serialize)]
+struct CountsView {
+    live: u64,
+    ended: u64,
+}
+
+async fn list(State(api): State<Api>, Params(query): Params<ListQuery>) -> Result<Answer<RunsView>, ApiError> {
+    let limit = page_length(query.limit, 50, MAX_PAGE)?;
+    let ended = match query.state {
+        Listed::Live => Some(false),
+        Listed::Ended => Some(true),
+        Listed::All => None,
+    };
+    let before = query.before.map(|cursor| read_cursor(&cursor)).transpose()?;
+    // One more than is shown tells whether there is another page.
+    let mut heads = api.engine.runs(&RunFilter { ended, before, limit: limit + 1 }).await?;
+    let more = heads.len() > limit;
+    heads.truncate(limit);
+    let next = heads.last().filter(|_| more).map(|last| cursor(last.created_at, last.id));
+    let counts = api.engine.run_counts().await?;
+    let live = live_workers(&api.engine);
+    let mut runs = Vec::with_capacity(heads.len());
+    for head in &heads {
+        runs.push(row(&api.engine, head, &live).await);
+    }
+    Ok(Answer(RunsView { runs, next, counts: CountsView { live: counts.live, ended: counts.ended } }))
+}
+
+/// A place in the list of runs, as callers are to hand it back.
+fn cursor(created_at: Timestamp, run: RunId) -> String {
+    format!("{}.{}", created_at.as_millis(), run.as_uuid().simple())
+}
+
+fn read_cursor(cursor: &str) -> Result<(Timestamp, RunId), ApiError> {
+    let read = cursor.split_once('.').and_then(|(at, run)| {
+        let at = Timestamp::from_millis(at.parse().ok()?);
+        Some((at, run.parse::<RunId>().ok()?))
+    });
+    read.ok_or_else(|| ApiError::invalid("`before` must be the `next` of the page before".into()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HistoryQuery {
+    after: Option<u64>,
+    limit: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct EventsView {
+    events: Vec<HistoryView>,
+    next: Option<u64>,
+}
+
+async fn history(
+    State(api): State<Api>,
+    RunOfPath(run): RunOfPath,
+    Params(query): Params<HistoryQuery>,
+) -> Result<Answer<EventsView>, ApiError> {
+    let limit = page_length(query.limit, 200, MAX_PAGE)?;
+    let mut events = api.engine.history(run, query.after.unwrap_or(0), limit + 1).await?;
+    if events.is_empty() {
+        api.engine.run(run).await?; // no events, or no run
+    }
+    let more = events.len() > limit;
+    events.truncate(limit);
+    let next = events.last().filter(|_| more).map(|last| last.n);
+    Ok(Answer(EventsView { events: events.into_iter().map(HistoryView::from).collect(), next }))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelRequest {
+    reason: Option<String>,
+}
+
+async fn cancel(
+    State(api): State<Api>,
+    RunOfPath(run): RunOfPath,
+    MaybeJson(request): MaybeJson<CancelRequest>,
+) -> Result<Answer<OrderedView>, ApiError> {
+    let reason = request.reason.filter(|reason| !reason.is_empty());
+    if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
+        return Err(ApiError::invalid(format!("a reason has at most {MAX_REASON_BYTES} bytes")));
+    }
+    Ok(Answer(api.engine.cancel(run, reason).await?.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back() {
+        let (at, run) = (Timestamp::from_millis(1_763_000_000_123), RunId::new(uuid::Uuid::from_u128(7)));
+        assert_eq!(read_cursor(&cursor(at, run)).unwrap(), (at, run));
+        for bad in ["", ".", "x", "1.", "1.x", ".00000000000000000000000000000007", "99999999999999999999.7"] {
+            assert!(read_cursor(bad).is_err(), "{bad}");
+        }
+    }
+}
