@@ -98,17 +98,17 @@ fn everything_is_reported_at_once_in_the_order_of_the_text() {
         &[
             "line 2, column 15: a workflow name has letters, digits, `_`, `-` and `:` only; `a search` has ' '",
             "line 3, column 13: `queues` must be \"per_handler\" or \"per_phase\" (did you mean `per_phase`?) [at /queues]",
-            "line 4, column 3: a workflow has no `retries`",
+            "line 4, column 3: a workflow has no key `retries`",
             "line 6, column 28: `is_initial` must be true or false; this is the text \"yes\" [at /phases/one/is_initial]",
             "line 6, column 53: there is no phase `tow` (did you mean `two`?) [at /phases/one/transitions_to]",
             "line 6, column 72: `handlers` must be a list; this is the text \"H\"",
-            "line 7, column 52: a phase has no `on_error_transitions_to` (did you mean `on_error_transition_to`?)",
+            "line 7, column 52: a phase has no key `on_error_transitions_to` (did you mean `on_error_transition_to`?)",
             "line 8, column 60: `max_in_flight` must be a whole number from 1 to 1000000; this is the number 0",
             "line 8, column 60: warning: `max_in_flight` changes nothing",
-            "line 8, column 63: a handler has no `versoin` (did you mean `version`?)",
+            "line 8, column 63: a handler has no key `versoin` (did you mean `version`?)",
             "line 8, column 81: `name` is missing: the handler's name",
             "line 8, column 94: `~> x` is not a version requirement",
-            "line 8, column 104: `handlers` must be a list of names or objects; this is the number 3",
+            "line 8, column 104: `handler` must be a name or an object; this is the number 3",
         ],
     );
 }
@@ -144,7 +144,7 @@ fn the_frame_of_a_workflow_is_checked() {
         (
             r#"{ "workflow": "a", "phases": { "x": { "is_initial": true, "name": "x", "is_final": true } } }"#
                 .to_owned(),
-            vec!["a phase has no `name`"],
+            vec!["a phase has no key `name`"],
         ),
     ] {
         check(&text, &expected);
@@ -245,7 +245,7 @@ fn handlers_are_checked() {
         (r#""queue": 5"#, "`queue` must be a text in quotes"),
         (r#""retry": 3"#, "`retry` must be an object; this is the number 3"),
         (r#""retry": { "max_attempts": 0 }"#, "from 1 to 1000"),
-        (r#""retry": { "attempts": 3 }"#, "`retry` has no `attempts`"),
+        (r#""retry": { "attempts": 3 }"#, "a retry has no key `attempts`"),
         (r#""retry": { "backoff": "exponental" }"#, "(did you mean `exponential`?)"),
         (r#""retry": { "delay": "8d" }"#, "`delay` must be between 0s and 168h"),
         (r#""retry": { "delay": "2s", "max_delay": "1s" }"#, "`max_delay` is shorter than `delay`, which is 2s"),
@@ -321,11 +321,73 @@ fn expressions_are_checked_where_they_stand() {
 fn a_loop_makes_a_phase_its_own_past() {
     let text = r#"{ "workflow": "w", "phases": {
       "try": { "is_initial": true, "transitions_to": "end", "on_error_transition_to": "wait",
-               "handlers": [ { "name": "H", "input": "{{ outputs.try.H }} {{ outputs.wait.W }}" } ] },
+               "handlers": [ { "name": "H", "input": "{{ outputs.try.H | default(0) }} {{ outputs.wait.W }}" } ] },
       "wait": { "handlers": ["W"], "transitions_to": "try" },
       "end": { "is_final": true } },
       "output": "{{ outputs.try.H }}{{ outputs.wait.X }}{{ item }}" }"#;
-    check(text, &["the phase `wait` has no handler `X`", "there is no `item` here (only the input of a handler"]);
+    check(
+        text,
+        &[
+            "column 99: warning: this may not be there: a run can come here without having finished `wait`",
+            "the phase `wait` has no handler `X`",
+            "there is no `item` here (only the input of a handler",
+        ],
+    );
+}
+
+#[test]
+fn outputs_that_may_be_missing_are_warned_of() {
+    let text = |cleanup: &str, output: &str| {
+        format!(
+            r#"{{ "workflow": "w", "output": "{output}", "phases": {{
+      "one": {{ "is_initial": true, "transitions_to": "two", "on_error_transition_to": "cleanup", "handlers": ["A"] }},
+      "two": {{ "transitions_to": "end", "on_error_transition_to": "cleanup",
+               "handlers": [ {{ "name": "B", "input": "{{{{ outputs.one.A }}}}" }} ] }},
+      "cleanup": {{ "is_final": true, "handlers": [ {{ "name": "C", "input": "{{{{ {cleanup} }}}}" }} ] }},
+      "end": {{ "is_final": true, "handlers": ["D"] }} }} }}"#
+        )
+    };
+    for (cleanup, output, expected) in [
+        ("data", "{{ data }}", vec![]),
+        ("outputs.one.A", "x", vec!["a run can come here without having finished `one` (give a value for that case"]),
+        ("outputs.one.A | default(none)", "{{ outputs.one.A | default(none) }}", vec![]),
+        ("outputs.two.B if outputs.two.B is defined else 0", "x", vec![]),
+        ("outputs", "{{ outputs.end.D }}", vec!["a run can end without having finished `end`"]),
+        ("outputs.one", "{{ outputs.two.B }}", vec!["a run can end without having finished `two`"]),
+    ] {
+        check(&text(cleanup, output), &expected);
+    }
+}
+
+#[test]
+fn work_stays_bounded_on_hostile_definitions() {
+    let name = |n: usize| format!("{n:04}{}", "x".repeat(76));
+    let phases: Vec<String> =
+        (0..1000).map(|n| format!(r#""{}": {{ "transitions_to": "{}" }}"#, name(n), name(n + 5000))).collect();
+    let keys: Vec<String> = (0..100_000).map(|_| r#""k":1"#.to_owned()).collect();
+    let reads = "{{ outputs.no }}".repeat(1000);
+    for (text, count) in [
+        (format!(r#"{{ "workflow": "w", "phases": {{ {} }} }}"#, phases.join(",")), 1002),
+        (
+            format!(
+                r#"{{ {}, "workflow": "w", "phases": {{ "a": {{ "is_initial": true, "is_final": true }} }} }}"#,
+                keys.join(",")
+            ),
+            199_999,
+        ),
+        (with_handler(&format!(r#""input": "{reads}""#)), 1000),
+        (with_handler(&format!(r#""input": "{}""#, "{{ 1 }}".repeat(1001))), 1),
+        (with_handler(&format!(r#""input": [{}0]"#, r#""{{ 1","#.repeat(50_000))), 50_000),
+    ] {
+        let problems = parse(&text).unwrap_err();
+        assert_eq!(problems.problems.len() + problems.omitted, count, "{}", problems.problems[0]);
+    }
+}
+
+#[test]
+fn numbers_in_templates_keep_every_digit_or_are_refused() {
+    check(&with_handler(r#""input": [18446744073709551615, -9223372036854775808, 1.5e3]"#), &[]);
+    check(&with_handler(r#""input": [18446744073709551616]"#), &["does not fit into 64 bits (write it in quotes)"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::length;
 use super::model::{Backoff, ForEach, HandlerSpec, RetryPolicy, Tolerance};
 use super::node::{Content, Located};
-use super::problem::{Report, did_you_mean};
+use super::problem::Report;
 use super::read::{Named, Use, read_template, report_expression, required_name};
 use super::requirement::VersionRequirement;
 use crate::id::{HandlerName, check_name};
@@ -46,7 +46,7 @@ pub(super) fn read_handler<'n>(here: &Located<'n>, report: &mut Report<'_>) -> O
             Some(DraftHandler { name, spec, uses: Vec::new() })
         }
         Content::Map(_) => read_object(here, report),
-        _ => here.mismatch("handlers", "a list of names or objects", report),
+        _ => here.mismatch("handler", "a name or an object", report),
     }
 }
 
@@ -70,7 +70,7 @@ fn plain(name: HandlerName) -> HandlerSpec {
 }
 
 fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftHandler<'n>> {
-    let mut fields = Fields::open(here, "a handler", report)?;
+    let mut fields = Fields::open(here, "handler", report)?;
     let name = required_name(&mut fields, here, "handler", report);
     let version = fields.get("version").and_then(|here| read_version(&here, report)).unwrap_or_default();
     let mut uses = Vec::new();
@@ -91,7 +91,7 @@ fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftH
     let tolerance_here = fields.get("tolerate_failures");
     let tolerate_failures = tolerance_here.as_ref().and_then(|here| read_tolerance(here, report)).unwrap_or_default();
     let queue = fields.get("queue").and_then(|here| read_queue(&here, report));
-    fields.finish("a handler", &LATER, report);
+    fields.finish(&LATER, report);
     if for_each_here.is_none() {
         warn_without_list(max_in_flight_here.as_ref(), tolerance_here.as_ref(), tolerate_failures, report);
     }
@@ -142,7 +142,8 @@ fn read_for_each<'n>(here: &Located<'n>, uses: &mut Vec<Use<'n>>, report: &mut R
         Content::Text(text) => match Expression::parse(text) {
             Ok(expression) => {
                 let reads = expression.paths().to_vec();
-                uses.push(Use { text: here.clone(), offset: 0, reads, has_item: false });
+                let expects_missing = expression.expects_missing();
+                uses.push(Use { text: here.clone(), offset: 0, reads, has_item: false, expects_missing });
                 Some(ForEach::Expression(expression))
             }
             Err(error) => {
@@ -201,7 +202,7 @@ fn read_retry(here: &Located<'_>, report: &mut Report<'_>) -> RetryPolicy {
     let max_delay =
         max_delay_here.as_ref().and_then(|here| length::read(here, "max_delay", Millis(0), MAX_DELAY, report));
     let jitter = fields.get("jitter").and_then(|here| read_jitter(&here, report));
-    fields.finish("`retry`", &[], report);
+    fields.finish(&[], report);
     let delay = delay.unwrap_or(default.delay.min(max_delay.unwrap_or(default.delay)));
     if let (Some(here), Some(max_delay)) = (&max_delay_here, max_delay)
         && max_delay < delay
@@ -222,7 +223,7 @@ fn read_backoff(here: &Located<'_>, report: &mut Report<'_>) -> Option<Backoff> 
         "fixed" => Some(Backoff::Fixed),
         "exponential" => Some(Backoff::Exponential),
         other => {
-            let hint = did_you_mean(other, ["fixed", "exponential"]);
+            let hint = report.did_you_mean(other, ["fixed", "exponential"]);
             report.error_with_hint(&here.place(), "`backoff` must be \"fixed\" or \"exponential\"", hint);
             None
         }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use jsonc_parser::ast;
 
-use super::node::{Content, Located, Member, Node, pointer_to};
+use super::node::{Content, Located, Member, Node};
 use super::problem::{Place, Report};
 
 /// The longest definition, in bytes.
@@ -160,23 +160,15 @@ fn convert(value: ast::Value<'_>) -> Node {
 
 /// Reports every key that an object has twice.
 fn duplicates(here: &Located<'_>, report: &mut Report<'_>) {
-    match &here.node.content {
-        Content::Map(members) => {
-            let mut seen = HashMap::new();
-            for member in members {
-                if let Some(first) = seen.insert(member.key.as_str(), member.key_span.start) {
-                    let line = report.position(first).line;
-                    let message = format!("the key `{}` is here twice; the first is on line {line}", member.key);
-                    report.error(&here.key_place(member), message);
-                }
-                duplicates(&here.member(member), report);
+    if let Content::Map(members) = &here.node.content {
+        let mut seen = HashMap::new();
+        for member in members {
+            if let Some(first) = seen.insert(member.key.as_str(), member.key_span.start) {
+                let line = report.line(first);
+                let message = format!("the key `{}` is here twice; the first is on line {line}", member.key);
+                report.error(&here.key_place(member), message);
             }
         }
-        Content::List(items) => {
-            for (at, node) in items.iter().enumerate() {
-                duplicates(&Located { pointer: pointer_to(&here.pointer, &at.to_string()), node }, report);
-            }
-        }
-        _ => {}
     }
+    here.children().for_each(|child| duplicates(&child, report));
 }

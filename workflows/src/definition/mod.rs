@@ -3,7 +3,7 @@
 //! file, a clock or the network.
 //!
 //! In reading order: `model` is the result; `json` and `node` turn text into a tree that knows its places; `fields`,
-//! `read` and `handler` make a draft of it and `check` looks at the whole, each telling `problem`; `canonical` writes a
+//! `read` and `handler` make a draft of it; `check`, `graph` and `paths` look at the whole; all tell `problem`; `canonical` writes a
 //! workflow down again. Another syntax than JSON needs only another reader beside `json`.
 
 mod canonical;
@@ -17,14 +17,16 @@ mod json;
 mod length;
 mod model;
 mod node;
+mod paths;
 mod problem;
 mod read;
 mod requirement;
 
 pub use catalog::catalog;
 pub use expression::{
-    Expression, ExpressionError, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_TOKENS, MAX_LIST_ITEMS, MAX_RENDERED_BYTES,
-    MAX_RESULT_BYTES, MAX_RESULT_DEPTH, OutputReads, Reads, Scope, Template,
+    Expression, ExpressionError, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_TOKENS, MAX_LIST_ITEMS,
+    MAX_RENDERED_BYTES, MAX_RESULT_BYTES, MAX_RESULT_DEPTH, MAX_TEMPLATE_EXPRESSIONS, OutputReads, Reads, Scope,
+    Template,
 };
 pub use handler::{DEFAULT_TIMEOUT, MAX_FOR_EACH_COUNT, MAX_TIMEOUT};
 pub use json::{MAX_DEFINITION_BYTES, MAX_DEFINITION_DEPTH};

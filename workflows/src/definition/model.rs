@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::definition::{Expression, Template, VersionRequirement};
+use crate::definition::{Expression, Reads, Template, VersionRequirement};
 use crate::id::{HandlerName, PhaseName, Revision, WorkflowName};
 use crate::time::Millis;
 
@@ -108,6 +108,17 @@ pub struct HandlerSpec {
     pub tolerate_failures: Tolerance,
     /// A queue of its own, in place of the one that [`QueueNaming`] gives.
     pub queue: Option<Arc<str>>,
+}
+
+impl HandlerSpec {
+    /// What has to be there to make its list of jobs and their inputs.
+    pub fn reads(&self) -> Reads {
+        let list = match &self.for_each {
+            Some(ForEach::Expression(expression)) => expression.reads(),
+            _ => Reads::default(),
+        };
+        list.and(self.input.as_ref().map(Template::reads).unwrap_or_default())
+    }
 }
 
 /// What makes a handler's list of jobs.

@@ -124,12 +124,10 @@ impl<'n> Located<'n> {
 
     /// The items, if this is a list.
     pub(super) fn items(&self, what: &str, report: &mut Report<'_>) -> Option<Vec<Self>> {
-        let Content::List(items) = &self.node.content else { return self.mismatch(what, "a list", report) };
-        let located = items
-            .iter()
-            .enumerate()
-            .map(|(at, node)| Self { pointer: pointer_to(&self.pointer, &at.to_string()), node });
-        Some(located.collect())
+        match &self.node.content {
+            Content::List(_) => Some(self.children().collect()),
+            _ => self.mismatch(what, "a list", report),
+        }
     }
 
     /// The text, if this is one.
@@ -172,6 +170,19 @@ impl<'n> Located<'n> {
         None
     }
 
+    /// The values in this list or object.
+    pub(super) fn children(&self) -> impl Iterator<Item = Self> {
+        let (items, members): (&[Node], &[Member]) = match &self.node.content {
+            Content::List(items) => (items, &[]),
+            Content::Map(members) => (&[], members),
+            _ => (&[], &[]),
+        };
+        let items = items.iter().enumerate().map(|(at, node)| (at.to_string(), node));
+        let members = members.iter().map(|member| (member.key.clone(), &member.value));
+        let pointer = self.pointer.clone();
+        items.chain(members).map(move |(step, node)| Self { pointer: pointer_to(&pointer, &step), node })
+    }
+
     /// The value at the relative JSON pointer `path`.
     pub(super) fn descend(&self, path: &str) -> Self {
         let mut here = self.clone();
@@ -190,6 +201,9 @@ impl<'n> Located<'n> {
 
     /// The place of the bytes `within` the text of this string (after its escapes were resolved).
     pub(super) fn within(&self, within: &Range<usize>, report: &Report<'_>) -> Place {
+        if report.is_full() {
+            return self.place();
+        }
         let literal = &report.text[self.node.span.clone()];
         let offset = |decoded| self.node.span.start + literal_offset(literal, decoded);
         Place { pointer: self.pointer.clone(), span: offset(within.start)..offset(within.end) }

@@ -1,13 +1,20 @@
 //! What is wrong with a definition, and where: a JSON pointer, a line and a column, and what to do about it.
 //! Never stops at the first problem: everything found in one reading is reported together.
 
+use std::cell::Cell;
 use std::fmt;
 use std::ops::Range;
 
 use serde::Serialize;
 
-/// The most problems that one reading lists; the rest are only counted.
+use crate::id::MAX_NAME_BYTES;
+
+/// The most errors, and the most warnings, that one reading lists; the rest are only counted.
 pub const MAX_PROBLEMS: usize = 100;
+
+/// How much comparing of names one reading does, in pairs of characters: a thousand wrong names among a thousand long
+/// ones would take seconds.
+const MAX_HINT_WORK: usize = 10_000_000;
 
 /// Whether a problem keeps the definition from being stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,7 +76,7 @@ impl fmt::Display for Problem {
 /// Everything that is wrong with a definition, in the order of the text; at least one is an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problems {
-    /// The problems, [`MAX_PROBLEMS`] at most.
+    /// The problems, [`MAX_PROBLEMS`] of each severity at most.
     pub problems: Vec<Problem>,
     /// How many more there were.
     #[serde(skip_serializing_if = "is_zero")]
@@ -128,14 +135,15 @@ pub(super) struct Report<'t> {
     pub(super) text: &'t str,
     line_starts: Vec<usize>,
     problems: Vec<(usize, Problem)>,
-    omitted: usize,
-    has_errors: bool,
+    errors: usize,
+    warnings: usize,
+    hint_work: Cell<usize>,
 }
 
 impl<'t> Report<'t> {
     pub(super) fn new(text: &'t str) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { text, line_starts, problems: Vec::new(), omitted: 0, has_errors: false }
+        Self { text, line_starts, problems: Vec::new(), errors: 0, warnings: 0, hint_work: Cell::new(0) }
     }
 
     pub(super) fn error(&mut self, place: &Place, message: impl Into<String>) {
@@ -151,21 +159,34 @@ impl<'t> Report<'t> {
     }
 
     pub(super) fn has_errors(&self) -> bool {
-        self.has_errors
+        self.errors > 0
+    }
+
+    /// Whether no more errors are listed, so that their places need not be found.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors >= MAX_PROBLEMS
+    }
+
+    /// The line of the byte at `offset`.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|&start| start <= offset)
     }
 
     /// Where the byte at `offset` is, for a reader.
     pub(super) fn position(&self, offset: usize) -> Position {
         let offset = floor_char_boundary(self.text, offset);
-        let line = self.line_starts.partition_point(|&start| start <= offset);
+        let line = self.line(offset);
         let start = self.line_starts[line - 1];
         Position { line, column: self.text[start..offset].chars().count() + 1 }
     }
 
     fn add(&mut self, severity: Severity, place: &Place, message: String, hint: Option<String>) {
-        self.has_errors |= severity == Severity::Error;
-        if self.problems.len() == MAX_PROBLEMS {
-            self.omitted += 1;
+        let count = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count > MAX_PROBLEMS {
             return;
         }
         let Position { line, column } = self.position(place.span.start);
@@ -177,7 +198,25 @@ impl<'t> Report<'t> {
     /// What was found, in the order of the text.
     pub(super) fn into_problems(mut self) -> Problems {
         self.problems.sort_by_key(|(offset, _)| *offset);
-        Problems { problems: self.problems.into_iter().map(|(_, problem)| problem).collect(), omitted: self.omitted }
+        let omitted = self.errors + self.warnings - self.problems.len();
+        Problems { problems: self.problems.into_iter().map(|(_, problem)| problem).collect(), omitted }
+    }
+
+    /// "did you mean `x`?", when one of `candidates` is near enough to `written`.
+    pub(super) fn did_you_mean<'a>(
+        &self,
+        written: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<String> {
+        if self.is_full() {
+            return None;
+        }
+        let affordable = candidates.into_iter().take_while(|candidate| {
+            let work = self.hint_work.get() + (written.len() + 1) * candidate.len();
+            self.hint_work.set(work);
+            work <= MAX_HINT_WORK
+        });
+        did_you_mean(written, affordable)
     }
 }
 
@@ -197,6 +236,9 @@ pub(super) fn did_you_mean<'a>(written: &str, candidates: impl IntoIterator<Item
 
 /// The candidate that `written` was most probably meant to be, if one is near enough.
 pub fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if written.len() > 4 * MAX_NAME_BYTES {
+        return None;
+    }
     let plain = |text: &str| text.to_lowercase().replace(['-', '_', ':'], "");
     let wanted = plain(written);
     let allowed = (written.chars().count() / 3).max(1);

@@ -6,7 +6,7 @@ use super::fields::Fields;
 use super::handler::{DraftHandler, read_handler};
 use super::model::{Phase, QueueNaming, Workflow};
 use super::node::{Content, Located};
-use super::problem::{Place, Problem, Problems, Report, did_you_mean};
+use super::problem::{Place, Problem, Problems, Report};
 use super::{check, json};
 use crate::Payload;
 use crate::id::{NameError, PhaseName, Revision, WorkflowName};
@@ -110,6 +110,8 @@ pub(super) struct Use<'n> {
     pub(super) reads: Vec<Read>,
     /// Whether there is an `item`.
     pub(super) has_item: bool,
+    /// Whether the expression says what holds when something is not there.
+    pub(super) expects_missing: bool,
 }
 
 fn read_workflow<'n>(root: &Located<'n>, report: &mut Report<'_>) -> Option<Draft<'n>> {
@@ -117,7 +119,7 @@ fn read_workflow<'n>(root: &Located<'n>, report: &mut Report<'_>) -> Option<Draf
         report.error(&root.place(), format!("a definition is a JSON object; this is {}", root.node.describe()));
         return None;
     }
-    let mut fields = Fields::open(root, "the definition", report)?;
+    let mut fields = Fields::open(root, "workflow", report)?;
     fields.get("$schema");
     let name = read_name(&mut fields, root, report);
     let description = fields.get("description").and_then(|here| here.text("description", report)).map(str::to_owned);
@@ -125,7 +127,7 @@ fn read_workflow<'n>(root: &Located<'n>, report: &mut Report<'_>) -> Option<Draf
     let phases_here = fields.get("phases");
     let output_here = fields.get("output");
     let data = fields.get("data").and_then(|here| read_data(&here, report));
-    fields.finish("a workflow", &LATER_IN_WORKFLOWS, report);
+    fields.finish(&LATER_IN_WORKFLOWS, report);
     let (output, output_uses) = output_here.map_or((None, Vec::new()), |here| read_template(&here, false, report));
     let Some(phases_here) = phases_here else {
         report.error(&root.place(), "`phases` is missing: a workflow has at least one phase");
@@ -164,7 +166,7 @@ fn read_queues(here: &Located<'_>, report: &mut Report<'_>) -> Option<QueueNamin
         "per_handler" => Some(QueueNaming::PerHandler),
         "per_phase" => Some(QueueNaming::PerPhase),
         other => {
-            let hint = did_you_mean(other, ["per_handler", "per_phase"]);
+            let hint = report.did_you_mean(other, ["per_handler", "per_phase"]);
             report.error_with_hint(&here.place(), "`queues` must be \"per_handler\" or \"per_phase\"", hint);
             None
         }
@@ -206,7 +208,7 @@ fn read_phases<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<Vec<Dr
 /// A phase, whose name is known already where `phases` is an object.
 fn read_phase<'n>(key: Option<Named>, here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftPhase<'n>> {
     let by_key = key.is_some();
-    let mut fields = Fields::open(here, "a phase", report)?;
+    let mut fields = Fields::open(here, "phase", report)?;
     let name = if by_key { key } else { required_name(&mut fields, here, "phase", report) };
     let is_initial = fields.get("is_initial").and_then(|here| here.boolean("is_initial", report)).unwrap_or(false);
     let is_final = fields.get("is_final").and_then(|here| here.boolean("is_final", report)).unwrap_or(false);
@@ -214,7 +216,7 @@ fn read_phase<'n>(key: Option<Named>, here: &Located<'n>, report: &mut Report<'_
     let on_error_transition_to =
         fields.get("on_error_transition_to").map(|here| read_target(&here, "on_error_transition_to", report));
     let handlers = fields.get("handlers").map_or_else(Vec::new, |here| read_handlers(&here, report));
-    fields.finish("a phase", &LATER_IN_PHASES, report);
+    fields.finish(&LATER_IN_PHASES, report);
     let name = name?;
     if let Err(error) = PhaseName::new(&name.text) {
         report.error(&name.place, error.to_string());
@@ -267,6 +269,7 @@ pub(super) fn read_template<'n>(
 ) -> (Option<Template>, Vec<Use<'n>>) {
     let mut json = String::new();
     here.node.write_json(&mut json);
+    refuse_long_numbers(here, report);
     let value = match serde_json::from_str(&json) {
         Ok(value) => value,
         Err(error) => {
@@ -281,6 +284,7 @@ pub(super) fn read_template<'n>(
                 offset: placed.offset,
                 reads: placed.expression.paths().to_vec(),
                 has_item,
+                expects_missing: placed.expression.expects_missing(),
             });
             let uses = uses.collect();
             (Some(template), uses)
@@ -291,6 +295,21 @@ pub(super) fn read_template<'n>(
             }
             (None, Vec::new())
         }
+    }
+}
+
+/// Reports whole numbers that a template could not give back as they are.
+fn refuse_long_numbers(here: &Located<'_>, report: &mut Report<'_>) {
+    match &here.node.content {
+        Content::Number(text) => {
+            let is_whole = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+            if is_whole && text.parse::<u64>().is_err() && text.parse::<i64>().is_err() {
+                let hint = Some("write it in quotes".to_owned());
+                report.error_with_hint(&here.place(), "this number does not fit into 64 bits", hint);
+            }
+        }
+        Content::List(_) | Content::Map(_) => here.children().for_each(|child| refuse_long_numbers(&child, report)),
+        _ => {}
     }
 }
 

@@ -165,14 +165,15 @@ fn size(value: &Value) -> (u64, u64) {
     }
 }
 
-/// A filter or a test, paid for by what it is given and what it gives.
+/// A filter or a test, paid for by what it is given or what it gives, whichever is more.
 fn counted(function: Value) -> impl Fn(&mut State<'_, '_>, Rest<ValueOrKwargs>) -> Result<Value, Error> {
     move |state, arguments| {
         let arguments = arguments.into_values();
-        spend(state, arguments.iter().map(|value| size(value).0).sum(), 0)?;
+        let given = arguments.iter().map(|value| size(value).0).sum();
+        spend(state, given, 0)?;
         let result = function.call(state, &arguments)?;
         let (steps, text_bytes) = size(&result);
-        spend(state, steps, text_bytes)?;
+        spend(state, steps.saturating_sub(given), text_bytes)?;
         Ok(result)
     }
 }
@@ -191,6 +192,7 @@ fn text(state: &mut State<'_, '_>, value: &Value) -> Result<Value, Error> {
         ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
             Err(refused("`~` joins texts and numbers; turn a list or an object into text with `join` or `tojson`"))
         }
+        ValueKind::Bool | ValueKind::None => text_of(state, value).map(Value::from),
         _ => term(state, value),
     }
 }

@@ -1,13 +1,13 @@
 //! Keeps `*`, `~` and `+` from making much out of little: `'x' * 100000000` costs minijinja one unit of fuel. Before an
-//! expression is compiled, a filter that passes its value on unchanged, or refuses, is put behind each operand.
-//! A filter binds tighter than all three operators, so the meaning stays.
+//! expression is compiled, a filter that passes its value on, or refuses, is put behind each operand. A filter binds
+//! tighter than all three operators, so the meaning stays.
 
-use super::tokens::{Kind, Token};
+use super::tokens::{Kind, Role, Token};
 
 /// Refuses what is no number: an operand of `*`.
 pub(super) const FACTOR: &str = "__factor";
 
-/// Refuses lists and objects, and counts the bytes of texts: an operand of `~`.
+/// Refuses lists and objects, spells true, false and none as JSON does, and counts the bytes of texts: an operand of `~`.
 pub(super) const TEXT: &str = "__text";
 
 /// Counts the bytes of texts and the items of lists: an operand of `+`.
@@ -39,12 +39,18 @@ pub(super) fn guard(source: &str, tokens: &[Token]) -> Guarded {
             (Kind::Symbol, "+") => TERM,
             _ => continue,
         };
-        if tokens[at - 1].ends_operand(source) {
-            wanted.push((tokens[at - 1].span.end, filter));
-            wanted.extend(operand_end(&tokens[at + 1..], source).map(|end| (end, filter)));
+        let left = &tokens[at - 1];
+        if !left.ends_operand(source) {
+            continue; // a sign, or the star of `f(*list)`
         }
+        // Behind the name of a test, minijinja takes some operators for an argument. Its result is no text anyway.
+        if left.kind != Kind::Name(Role::Test) {
+            wanted.push((left.span.end, filter));
+        }
+        wanted.extend(operand_end(&tokens[at + 1..], source).map(|end| (end, filter)));
     }
-    wanted.sort_unstable();
+    // The one that refuses texts comes last: what another has turned into a text must not be repeated either.
+    wanted.sort_unstable_by_key(|&(at, filter)| (at, filter == FACTOR, filter));
     wanted.dedup();
     let mut guarded =
         Guarded { source: String::with_capacity(source.len() + wanted.len() * 10), insertions: Vec::new() };
@@ -60,7 +66,8 @@ pub(super) fn guard(source: &str, tokens: &[Token]) -> Guarded {
     guarded
 }
 
-/// Where the operand ends with which `tokens` begin: a sign, a primary expression, and what is attached to it.
+/// Where the operand ends with which `tokens` begin: a sign, a primary expression, and what is attached to it. None for
+/// one that is tested (`x is odd`): it is the test's result that counts then.
 fn operand_end(tokens: &[Token], source: &str) -> Option<usize> {
     let signs = tokens.iter().take_while(|token| token.is("-", source)).count();
     let mut end = signs + group_length(&tokens[signs..], source)?;
@@ -75,7 +82,8 @@ fn operand_end(tokens: &[Token], source: &str) -> Option<usize> {
             break;
         }
     }
-    tokens.get(end - 1).map(|token| token.span.end)
+    let is_tested = tokens.get(end).is_some_and(|token| token.text(source) == "is");
+    tokens.get(end - 1).filter(|_| !is_tested).map(|token| token.span.end)
 }
 
 /// How many tokens the first one takes, with all that is in its brackets.
@@ -108,12 +116,14 @@ mod tests {
             ("a * b", "a|F * b|F"),
             ("a ** b * c", "a ** b|F * c|F"),
             ("a * b ** c", "a|F * b|F ** c"),
-            ("-a * -b[0].c(1)|d(2) is odd", "-a|F * -b[0].c(1)|d(2)|F is odd"),
-            ("a ~ b * c", "a|X ~ b|F|X * c|F"),
+            ("-a * -b[0].c(1)|d(2)", "-a|F * -b[0].c(1)|d(2)|F"),
+            ("a * b is odd", "a|F * b is odd"),
+            ("a ~ b * c", "a|X ~ b|X|F * c|F"),
             ("a + b + c", "a|T + b|T + c|T"),
             ("(a or b) * [c][0]", "(a or b)|F * [c][0]|F"),
             ("f(*a, **b)", "f(*a, **b)"),
             ("data.in + 1", "data.in|T + 1|T"),
+            ("a is odd * b", "a is odd * b|F"),
             ("'*' ~ x", "'*'|X ~ x|X"),
             ("x *", "x|F *"),
             ("* x", "* x"),

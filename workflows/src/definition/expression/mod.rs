@@ -5,6 +5,8 @@
 mod environment;
 mod error;
 mod guard;
+#[cfg(test)]
+mod properties;
 mod reads;
 mod result;
 mod scope;
@@ -23,7 +25,7 @@ pub(in crate::definition) use reads::{Read, accessor};
 pub use result::{MAX_LIST_ITEMS, MAX_RESULT_BYTES, MAX_RESULT_DEPTH};
 pub use scope::Scope;
 pub(in crate::definition) use scope::VARIABLES;
-pub use template::{MAX_RENDERED_BYTES, Template};
+pub use template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_EXPRESSIONS, Template};
 
 use environment::ENVIRONMENT;
 use guard::Guarded;
@@ -36,6 +38,9 @@ pub const MAX_EXPRESSION_BYTES: usize = 4096;
 /// The most words, numbers, texts and signs in an expression. It bounds how deep compiling it recurses.
 pub const MAX_EXPRESSION_TOKENS: usize = 300;
 
+/// The deepest nesting of brackets in an expression.
+pub const MAX_EXPRESSION_DEPTH: usize = 30;
+
 /// An expression over [`Scope`]: `outputs.searching.GoogleSearcher.urls`. Compiled once, cheap to clone.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
@@ -45,6 +50,7 @@ struct Compiled {
     guarded: Guarded,
     program: minijinja::Expression<'static, 'static>,
     reads: Vec<Read>,
+    expects_missing: bool,
 }
 
 impl Expression {
@@ -57,26 +63,18 @@ impl Expression {
     }
 
     fn compile(source: &str) -> Result<Self, ExpressionError> {
-        if source.trim().is_empty() {
-            return Err(ExpressionError::new("the expression is empty"));
-        }
-        if source.len() > MAX_EXPRESSION_BYTES {
-            let message = format!("an expression has at most {MAX_EXPRESSION_BYTES} bytes; this has {}", source.len());
-            return Err(ExpressionError::new(message));
-        }
-        let tokens = tokens::tokens(source);
-        if tokens.len() > MAX_EXPRESSION_TOKENS {
-            let message =
-                format!("an expression has at most {MAX_EXPRESSION_TOKENS} words and signs; this has {}", tokens.len());
-            return Err(ExpressionError::new(message));
-        }
+        let tokens = limited_tokens(source)?;
         let guarded = guard::guard(source, &tokens);
         let program = ENVIRONMENT.compile_expression_owned(guarded.source.clone()).map_err(|error| {
             ExpressionError::from_inner(&error).map_range(|at| guarded.original(at)).with_hint(syntax_hint(source))
         })?;
         check_names(&tokens, source)?;
         let reads = reads::reads(&tokens, source);
-        Ok(Self(Arc::new(Compiled { source: source.into(), guarded, program, reads })))
+        let expects_missing = tokens.iter().any(|token| {
+            let role = matches!(token.kind, Kind::Name(Role::Filter | Role::Test));
+            role && matches!(token.text(source), "d" | "default" | "defined" | "undefined")
+        });
+        Ok(Self(Arc::new(Compiled { source: source.into(), guarded, program, reads, expects_missing })))
     }
 
     /// The expression as it was written.
@@ -91,6 +89,11 @@ impl Expression {
 
     pub(in crate::definition) fn paths(&self) -> &[Read] {
         &self.0.reads
+    }
+
+    /// Whether it says what holds when something is not there.
+    pub(in crate::definition) fn expects_missing(&self) -> bool {
+        self.0.expects_missing
     }
 
     /// The value of this expression in `scope`: at most [`MAX_RESULT_BYTES`] of JSON.
@@ -145,6 +148,38 @@ fn missing_part(read: &Read, root: &Inner) -> Option<(String, std::ops::Range<us
         value = next;
     }
     None
+}
+
+/// The tokens of `source`, if there are no more and no deeper ones than compiling it can stand.
+fn limited_tokens(source: &str) -> Result<Vec<Token>, ExpressionError> {
+    let refuse = |message: String| Err(ExpressionError::new(message));
+    if source.trim().is_empty() {
+        return refuse("the expression is empty".to_owned());
+    }
+    if source.len() > MAX_EXPRESSION_BYTES {
+        let length = source.len();
+        return refuse(format!("an expression has at most {MAX_EXPRESSION_BYTES} bytes; this one has {length}"));
+    }
+    let tokens = tokens::tokens(source);
+    if tokens.len() > MAX_EXPRESSION_TOKENS {
+        let count = tokens.len();
+        return refuse(format!(
+            "an expression has at most {MAX_EXPRESSION_TOKENS} words and signs; this one has {count}"
+        ));
+    }
+    let mut depth = 0_usize;
+    for token in &tokens {
+        match token.text(source) {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_EXPRESSION_DEPTH {
+            let message = format!("brackets are nested more than {MAX_EXPRESSION_DEPTH} deep here");
+            return Err(ExpressionError::new(message).at(token.span.clone()));
+        }
+    }
+    Ok(tokens)
 }
 
 fn syntax_hint(source: &str) -> Option<String> {

@@ -51,10 +51,14 @@ fn write(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, Expressi
         ValueKind::Undefined => return Err(ExpressionError::new("the result is undefined")),
         ValueKind::None => Value::Null,
         ValueKind::Bool => Value::Bool(value.is_true()),
-        ValueKind::Number => Value::Number(number(value)?),
+        ValueKind::Number => {
+            let number = number(value)?;
+            room.take(number_length(&number))?;
+            Value::Number(number)
+        }
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default();
-            room.take(text.len() + 2)?;
+            room.take(text_length(text))?;
             Value::String(text.to_owned())
         }
         ValueKind::Seq | ValueKind::Iterable => list(value, room, depth)?,
@@ -68,10 +72,15 @@ fn write(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, Expressi
 }
 
 fn list(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, ExpressionError> {
-    let mut items = Vec::with_capacity(value.len().unwrap_or(0).min(MAX_LIST_ITEMS));
+    let too_long = || ExpressionError::new(format!("the list has more than {MAX_LIST_ITEMS} items"));
+    let length = value.len().unwrap_or(0);
+    if length > MAX_LIST_ITEMS {
+        return Err(too_long());
+    }
+    let mut items = Vec::with_capacity(length);
     for item in value.try_iter().map_err(|error| ExpressionError::from_inner(&error))? {
         if items.len() == MAX_LIST_ITEMS {
-            return Err(ExpressionError::new(format!("the list has more than {MAX_LIST_ITEMS} items")));
+            return Err(too_long());
         }
         items.push(write(&item, room, depth + 1)?);
     }
@@ -79,17 +88,35 @@ fn list(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, Expressio
 }
 
 fn map(value: &Inner, room: &mut Room, depth: usize) -> Result<Value, ExpressionError> {
-    let mut members = Map::new();
-    for key in value.try_iter().map_err(|error| ExpressionError::from_inner(&error))? {
+    let mut members = Map::with_capacity(value.len().unwrap_or(0).min(64));
+    for (key, member) in value.as_object().and_then(minijinja::value::DynObject::try_iter_pairs).into_iter().flatten() {
         let name = match key.kind() {
             ValueKind::String | ValueKind::Number | ValueKind::Bool => key.to_string(),
             kind => return Err(ExpressionError::new(format!("a value of type {kind} is no key of a JSON object"))),
         };
-        room.take(name.len() + 3)?;
-        let member = value.get_item(&key).map_err(|error| ExpressionError::from_inner(&error))?;
+        room.take(text_length(&name) + 1)?;
         members.insert(name, write(&member, room, depth + 1)?);
     }
     Ok(Value::Object(members))
+}
+
+/// How many bytes `text` takes as a JSON string.
+pub(super) fn text_length(text: &str) -> usize {
+    let escapes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' => 1,
+        0..=0x1f => 5,
+        _ => 0,
+    });
+    text.len() + 2 + escapes.sum::<usize>()
+}
+
+/// How many bytes `number` takes at most.
+fn number_length(number: &Number) -> usize {
+    match (number.as_u64(), number.as_i64()) {
+        (Some(number), _) => number.checked_ilog10().map_or(1, |digits| digits as usize + 1),
+        (_, Some(number)) => number.unsigned_abs().ilog10() as usize + 2,
+        _ => 24,
+    }
 }
 
 /// Whole numbers stay whole; what JSON cannot say is an error rather than a null.

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::result::{Room, to_json, to_text};
+use super::result::{Room, text_length, to_json, to_text};
 use super::tokens;
 use super::{Expression, ExpressionError, Read, Reads, Scope};
 use crate::definition::node::pointer_to;
 
 /// The largest value that a template may give, in bytes of JSON.
 pub const MAX_RENDERED_BYTES: usize = 1024 * 1024;
+
+/// The most expressions in a template.
+pub const MAX_TEMPLATE_EXPRESSIONS: usize = 1000;
 
 /// A JSON value whose texts may hold expressions. Compiled once, cheap to clone.
 #[derive(Clone)]
@@ -37,7 +40,8 @@ pub(in crate::definition) struct Placed {
 
 /// A compiled piece of the template; expressions are named by their number.
 enum Part {
-    Fixed(Value),
+    /// A value without expressions, and its size.
+    Fixed(Value, usize),
     Value(usize),
     Text(Vec<Piece>),
     List(Vec<Part>),
@@ -47,6 +51,16 @@ enum Part {
 enum Piece {
     Fixed(String),
     Expression(usize),
+}
+
+impl Part {
+    fn fixed(value: &Value) -> Self {
+        Self::Fixed(value.clone(), value.to_string().len())
+    }
+
+    fn is_fixed(&self) -> bool {
+        matches!(self, Self::Fixed(..))
+    }
 }
 
 impl Template {
@@ -96,13 +110,19 @@ impl Template {
 impl Compiled {
     fn render(&self, part: &Part, scope: &Scope, room: &mut Room) -> Result<Value, ExpressionError> {
         Ok(match part {
-            Part::Fixed(value) => value.clone(),
+            Part::Fixed(value, size) => {
+                room.take(*size)?;
+                value.clone()
+            }
             Part::Value(number) => self.evaluate(*number, scope, |value| to_json(value, room))?,
             Part::Text(pieces) => {
                 let mut text = String::new();
                 for piece in pieces {
                     match piece {
-                        Piece::Fixed(fixed) => text.push_str(fixed),
+                        Piece::Fixed(fixed) => {
+                            room.take(text_length(fixed))?;
+                            text.push_str(fixed);
+                        }
                         Piece::Expression(number) => {
                             text.push_str(&self.evaluate(*number, scope, |value| to_text(value, room))?);
                         }
@@ -143,18 +163,16 @@ impl Compiler {
             Value::String(text) if text.contains("{{") || text.contains("{%") => self.text(pointer, text),
             Value::Array(items) => {
                 let parts = items.iter().enumerate();
-                let parts = parts.map(|(at, item)| self.part(&pointer_to(pointer, &at.to_string()), item)).collect();
-                fixed_list(parts, value)
+                let parts = parts.map(|(at, item)| self.part(&pointer_to(pointer, &at.to_string()), item));
+                let parts: Vec<_> = parts.collect();
+                if parts.iter().all(Part::is_fixed) { Part::fixed(value) } else { Part::List(parts) }
             }
             Value::Object(members) => {
                 let parts = members.iter().map(|(key, item)| (key.clone(), self.part(&pointer_to(pointer, key), item)));
                 let parts: Vec<_> = parts.collect();
-                match parts.iter().all(|(_, part)| matches!(part, Part::Fixed(_))) {
-                    true => Part::Fixed(value.clone()),
-                    false => Part::Map(parts),
-                }
+                if parts.iter().all(|(_, part)| part.is_fixed()) { Part::fixed(value) } else { Part::Map(parts) }
             }
-            _ => Part::Fixed(value.clone()),
+            _ => Part::fixed(value),
         }
     }
 
@@ -169,7 +187,7 @@ impl Compiler {
             },
             Err(error) => {
                 self.errors.push(error.at_pointer(pointer));
-                Part::Fixed(Value::Null)
+                Part::fixed(&Value::Null)
             }
         }
     }
@@ -187,6 +205,10 @@ impl Compiler {
                 let error = ExpressionError::new("this `{{` has no `}}`");
                 return Err(error.at(start - 2..start).in_source(text));
             };
+            if self.expressions.len() == MAX_TEMPLATE_EXPRESSIONS {
+                let message = format!("a template has at most {MAX_TEMPLATE_EXPRESSIONS} expressions");
+                return Err(ExpressionError::new(message).at(start - 2..end + 2).in_source(text));
+            }
             let expression = Expression::parse(&text[start..end]).map_err(|error| error.moved(start, text))?;
             pieces.push(Piece::Expression(self.expressions.len()));
             self.expressions.push(Placed { pointer: pointer.to_owned(), offset: start, expression });
@@ -198,10 +220,6 @@ impl Compiler {
         }
         Ok(pieces)
     }
-}
-
-fn fixed_list(parts: Vec<Part>, value: &Value) -> Part {
-    if parts.iter().all(|part| matches!(part, Part::Fixed(_))) { Part::Fixed(value.clone()) } else { Part::List(parts) }
 }
 
 fn refuse_statements(text: &str, range: std::ops::Range<usize>) -> Result<(), ExpressionError> {

@@ -57,6 +57,12 @@ impl Token {
         (self.kind == Kind::Text && !inner.contains('\\')).then_some(inner)
     }
 
+    /// Whether this is a sign between two operands, or before one.
+    fn is_sign(&self, source: &str) -> bool {
+        let signs = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "!=", "<", ">", "<=", ">="];
+        self.kind == Kind::Symbol && signs.contains(&self.text(source))
+    }
+
     /// Whether an operand can end with this token.
     pub(super) fn ends_operand(&self, source: &str) -> bool {
         match self.kind {
@@ -182,8 +188,19 @@ fn role(tokens: &[Token], at: usize, source: &str) -> Role {
     if tokens.get(at + 1).is_some_and(|token| token.is("=", source)) {
         return Role::Argument;
     }
+    let behind_operand = before(1).is_some_and(|token| token.ends_operand(source));
+    let behind_test = before(1).is_some_and(|token| token.kind == Kind::Name(Role::Test));
+    let behind_sign = before(1).is_some_and(|token| token.is_sign(source)) || operator(before(1), "in");
+    let is_operator = match name {
+        // Where an operand has to follow, minijinja takes any word for a variable.
+        "not" => !behind_test && !behind_sign,
+        "in" => behind_operand && !behind_test || operator(before(1), "not"),
+        "if" => behind_operand && !behind_test,
+        "and" | "or" | "is" | "else" => behind_operand,
+        _ => false,
+    };
     match name {
-        "and" | "or" | "not" | "in" | "is" | "if" | "else" => Role::Operator,
+        _ if is_operator => Role::Operator,
         "true" | "True" | "false" | "False" | "none" | "None" => Role::Constant,
         _ => Role::Value,
     }
