@@ -294,6 +294,8 @@ impl Owner {
         self.ticked = Some(now);
         if is_new {
             tracing::debug!(queue = self.queue, "this coordinator owns the queue");
+            // What we published ourselves must not be taken for something that was left behind.
+            self.clear_published().await;
             self.hot.clear();
             self.next_due = Some(now);
             self.wake_awaiting(shutdown).await?;
