@@ -1,6 +1,6 @@
 //! Coordinator queues: any number of programs read one, and one of them is served.
 
-use super::{Fixture, ack, expect, expect_depth, numbered, send, subscribe, within};
+use super::{Fixture, ack, expect, expect_bodies, expect_depth, numbered, send, subscribe, within};
 use crate::Address;
 
 pub(super) async fn only_the_first_coordinator_is_served(fixture: &dyn Fixture) {
@@ -40,7 +40,7 @@ pub(super) async fn the_next_coordinator_takes_over(fixture: &dyn Fixture) {
 
     send(&broker, &queue, &["last"]).await;
     let mut third = waiting.next().expect("the third consumer");
-    expect(&mut third, &["last"], false).await;
+    expect_bodies(&mut third, &["last"]).await;
 }
 
 pub(super) async fn a_stopped_coordinator_is_succeeded(fixture: &dyn Fixture) {
