@@ -187,7 +187,12 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
             (_, None, _) => old == new && sent.is_empty(),
             (_, Some(_), _) => false,
         };
-        let broken = if report.is_some() { "counted-once" } else { "fenced" };
+        let broken = match (old, new, report) {
+            (JobStatus::Ended, ..) | (_, _, Some(Status::Done)) => "counted-once",
+            (_, JobStatus::Out(_), _) if sent.is_empty() && old != new => "no-stranded-run",
+            (_, _, None) => "fenced",
+            (_, _, Some(_)) => "counted-once",
+        };
         ensure(fits, broken, || {
             format!("{} {index}: {old:?} became {new:?} by {report:?}, sent {sent:?}", handler.name)
         })?;

@@ -13,12 +13,12 @@ use crate::run::{Bitmap, Delta, Effect, Exception, FailureRecord, Head, HistoryE
 pub struct Stored {
     /// How many commits there were.
     pub version: u64,
-    /// The head, as JSON.
-    pub head: Vec<u8>,
+    /// The head; none before the first commit.
+    pub head: Option<Head>,
     /// Bitmaps by entry and handler.
     pub bits: BTreeMap<(EntryNo, u16), Vec<u8>>,
-    /// Exceptions as JSON, by entry, handler and job.
-    pub exceptions: BTreeMap<(EntryNo, u16, JobIndex), Vec<u8>>,
+    /// Exceptions by entry, handler and job.
+    pub exceptions: BTreeMap<(EntryNo, u16, JobIndex), Exception>,
     /// Outputs by entry, handler and job.
     pub outputs: BTreeMap<(EntryNo, u16, JobIndex), Payload>,
     /// Failures for good, in the order in which they came.
@@ -38,7 +38,7 @@ impl Stored {
     /// When something is written twice that is written once.
     pub fn commit(&mut self, head: &Head, delta: Delta, effects: Vec<Effect>) -> Check {
         self.version += 1;
-        self.head = head.to_json();
+        self.head = Some(head.clone());
         for patch in delta.bits {
             let bits = self.bits.entry((patch.entry, patch.handler)).or_default();
             let offset = usize::try_from(patch.offset).expect("a small bitmap");
@@ -48,12 +48,9 @@ impl Stored {
         for change in delta.exceptions {
             let key = (change.entry, change.handler, change.index);
             match change.exception {
-                Some(exception) => {
-                    let json = serde_json::to_vec(&exception).expect("an exception is plain data");
-                    self.exceptions.insert(key, json);
-                }
-                None => drop(self.exceptions.remove(&key)),
-            }
+                Some(exception) => self.exceptions.insert(key, exception),
+                None => self.exceptions.remove(&key),
+            };
         }
         for page in delta.outputs {
             for (index, output) in page.items {
@@ -83,25 +80,34 @@ impl Stored {
         Ok(())
     }
 
-    /// The run, as a coordinator would load it.
+    /// The run, as a coordinator would load it: head and exceptions go through JSON.
     ///
     /// # Errors
-    /// When what was written cannot be read.
+    /// When what was written cannot be read, or reads as something else.
     pub fn load(&self) -> Result<Run, Broken> {
         let damaged = |words: String| Broken { invariant: "durable", words };
-        let head = Head::from_json(&self.head).map_err(damaged)?;
-        let entry = head.entry.number;
-        let mut jobs = Vec::new();
-        for handler in (0..head.entry.handlers.len()).map(|place| place as u16) {
-            let bits = self.bits.get(&(entry, handler)).cloned().unwrap_or_default();
-            let mut exceptions = Vec::new();
-            for (&(_, _, index), json) in self.exceptions.range((entry, handler, 0)..=(entry, handler, u64::MAX)) {
-                let read = serde_json::from_slice::<Exception>(json);
-                exceptions.push((index, read.map_err(|error| damaged(error.to_string()))?));
-            }
-            jobs.push(JobSet::from_parts(Bitmap::from_bytes(bits), exceptions));
+        let head = self.head.as_ref().ok_or_else(|| damaged("nothing was committed".into()))?;
+        let read = Head::from_json(&head.to_json()).map_err(damaged)?;
+        ensure(read == *head, "durable", || format!("written {head:?}\nread {read:?}"))?;
+        for (key, exception) in &self.exceptions {
+            let json = serde_json::to_vec(exception).expect("an exception is plain data");
+            let read = serde_json::from_slice::<Exception>(&json).map_err(|error| damaged(error.to_string()))?;
+            ensure(read == *exception, "durable", || format!("{key:?}: written {exception:?}, read {read:?}"))?;
         }
-        Ok(Run::from_parts(head, jobs))
+        Ok(self.fold(head))
+    }
+
+    /// The run with `head`, without the way through JSON.
+    fn fold(&self, head: &Head) -> Run {
+        let entry = head.entry.number;
+        let jobs = (0..head.entry.handlers.len()).map(|place| {
+            let handler = place as u16;
+            let bits = self.bits.get(&(entry, handler)).cloned().unwrap_or_default();
+            let exceptions = self.exceptions.range((entry, handler, 0)..=(entry, handler, u64::MAX));
+            let exceptions = exceptions.map(|(&(_, _, index), &exception)| (index, exception));
+            JobSet::from_parts(Bitmap::from_bytes(bits), exceptions)
+        });
+        Run::from_parts(head.clone(), jobs.collect())
     }
 
     /// Checks that it gives `run` back, and holds no more than that run needs.
@@ -109,7 +115,7 @@ impl Stored {
     /// # Errors
     /// When it does not.
     pub fn check(&self, run: &Run) -> Check {
-        let loaded = self.load()?;
+        let loaded = self.fold(self.head.as_ref().unwrap_or(&run.head));
         ensure(loaded == *run, "durable", || format!("in memory {run:?}\nbut stored {loaded:?}"))?;
         let head = &run.head;
         let is_kept = |entry: EntryNo| entry == head.entry.number && !head.state.is_ended();

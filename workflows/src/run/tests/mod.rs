@@ -1,5 +1,8 @@
 //! Tests of the transition function, through the harness that checks the invariants after every step.
 
+mod broken;
+mod exhaustive;
+mod explore;
 mod hostile;
 mod outcomes;
 mod phases;
