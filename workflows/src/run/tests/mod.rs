@@ -6,6 +6,8 @@ mod explore;
 mod hostile;
 mod outcomes;
 mod phases;
+mod random;
+mod recipes;
 
 use crate::definition::Workflow;
 use crate::testkit::{HandlerBuilder, Harness, Outside, final_phase, phase, workflow};

@@ -1,0 +1,256 @@
+//! Random workflows under random schedules: messages are duplicated, delayed, reordered and replayed, workers and the
+//! coordinator die, several events share a commit, effects are published twice. Each run must come to a rest once
+//! faults stop; every kind of thing must have happened, or the test has tested nothing.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+use super::recipes::worlds;
+use crate::message::outcome::{JobError, Outcome, Status};
+use crate::run::{Event, RunState};
+use crate::testkit::{Broken, Harness, JobOut};
+use crate::time::Millis;
+
+/// How often each kind of thing happened.
+type Counts = BTreeMap<String, u64>;
+
+/// A run under a schedule.
+struct Player<'a> {
+    harness: Harness,
+    /// All events that were ever delivered.
+    past: Vec<Event>,
+    counts: &'a mut Counts,
+}
+
+impl Player<'_> {
+    fn count(&mut self, what: &str) {
+        *self.counts.entry(what.to_owned()).or_default() += 1;
+    }
+
+    fn deliver(&mut self, event: Event) -> Result<(), Broken> {
+        let before = self.harness.stored.clone();
+        let ignored = self.harness.try_deliver(&event)?;
+        if let Some(why) = ignored {
+            self.count(why.as_str());
+            if self.harness.stored != before {
+                return Err(Broken { invariant: "fenced", words: "an ignored event was committed".into() });
+            }
+        }
+        self.past.push(event);
+        self.harness.check_wire()
+    }
+
+    /// One thing happens, chosen by `what`, to something chosen by `pick`.
+    fn step(&mut self, what: u8, pick: usize, how: u8) -> Result<(), Broken> {
+        match what {
+            0..90 => self.report(pick, how),
+            90..120 => self.coordinator_message(pick, how),
+            120..140 => {
+                self.harness.move_to_timer();
+                self.deliver(Event::Wake)
+            }
+            140..150 => {
+                self.harness.pass(Millis(u64::from(how) * 50));
+                self.deliver(Event::Wake)
+            }
+            150..170 => match self.past.is_empty() {
+                true => Ok(()),
+                false => self.deliver(self.past[pick % self.past.len()].clone()),
+            },
+            170..190 => self.batch(pick, how),
+            190..205 => self.crash(pick, how),
+            205..220 => {
+                // Effects that were published, and not known to be, are published again.
+                self.harness.jobs.extend_from_within(..);
+                self.harness.events.extend_from_within(..);
+                Ok(())
+            }
+            220..225 => {
+                self.harness.outside.absent.pop();
+                self.deliver(Event::Wake)
+            }
+            225..253 => self.garbage(pick, how),
+            _ => self.deliver(self.harness.cancel()),
+        }
+    }
+
+    /// A worker reports on a job, once or as one of many times.
+    fn report(&mut self, pick: usize, how: u8) -> Result<(), Broken> {
+        let Some(event) = self.outcome_of(pick, how) else { return Ok(()) };
+        self.deliver(event)
+    }
+
+    fn outcome_of(&mut self, pick: usize, how: u8) -> Option<Event> {
+        let count = self.harness.jobs.len();
+        let at = pick.checked_rem(count)?;
+        let job = if how.is_multiple_of(4) { self.harness.jobs[at].clone() } else { self.take(at) };
+        let (status, kind) = match how {
+            0..150 => (Status::Done, ""),
+            150..200 => (Status::Failed, "error"),
+            200..210 => (Status::Failed, "fatal"),
+            210..230 => (Status::Returned, "redelivered"),
+            230..245 => (Status::Returned, "busy"),
+            _ => (Status::Returned, "unknown-handler"),
+        };
+        self.count(kind);
+        let error = JobError { retry: kind != "fatal", ..JobError::new(kind, kind) };
+        let output = (how.is_multiple_of(3)).then(|| crate::Payload::from(serde_json::json!(job.index)));
+        let (error, output) = match status {
+            Status::Done => (None, output),
+            Status::Failed | Status::Returned => (Some(error), None),
+        };
+        let outcome = Outcome { index: job.index, attempt: job.attempt, status, output, error };
+        let (JobOut { entry, nonce, handler, .. }, is_range) = (job, how == 1);
+        let (done, outcomes) = match is_range && outcome.attempt == 1 {
+            true => (vec![(outcome.index, 1)], Vec::new()),
+            false => (Vec::new(), vec![outcome]),
+        };
+        Some(Event::JobsFinished { entry, nonce, handler, done, outcomes })
+    }
+
+    /// Takes a job and every copy of it off the wire.
+    fn take(&mut self, at: usize) -> JobOut {
+        let job = self.harness.jobs[at].clone();
+        self.harness.jobs.retain(|other| *other != job);
+        job
+    }
+
+    fn coordinator_message(&mut self, pick: usize, how: u8) -> Result<(), Broken> {
+        let Some(at) = pick.checked_rem(self.harness.events.len()) else { return Ok(()) };
+        let event =
+            if how.is_multiple_of(4) { self.harness.events[at].clone() } else { self.harness.events.swap_remove(at) };
+        self.deliver(event)
+    }
+
+    /// Several events share a commit, as when a coordinator takes a batch.
+    fn batch(&mut self, pick: usize, how: u8) -> Result<(), Broken> {
+        let mut changed = 0;
+        for turn in 0..usize::from(how % 5) + 2 {
+            let event = match (turn + pick) % 7 {
+                0 => Some(Event::Wake),
+                1 => self.harness.events.get(pick % self.harness.events.len().max(1)).cloned(),
+                _ => self.outcome_of(pick + turn, how.wrapping_mul(turn as u8 + 1)),
+            };
+            let Some(event) = event else { continue };
+            changed += usize::from(self.harness.try_apply(&event)?.is_none());
+            self.past.push(event);
+        }
+        if changed > 1 {
+            self.count("batch");
+        }
+        self.harness.commit()?;
+        self.harness.check_wire()
+    }
+
+    /// The coordinator dies before the commit, or between the commit and the effects.
+    fn crash(&mut self, pick: usize, how: u8) -> Result<(), Broken> {
+        let jobs = self.harness.jobs.clone();
+        if let Some(event) = self.outcome_of(pick, how)
+            && self.harness.try_apply(&event)?.is_none()
+        {
+            self.count("crash");
+            if how.is_multiple_of(2) {
+                self.harness.commit_only()?;
+            } else {
+                self.harness.jobs = jobs;
+            }
+        }
+        self.harness.crash()?;
+        self.harness.publish();
+        self.harness.check_wire()
+    }
+
+    /// Reports of no worker of ours.
+    fn garbage(&mut self, pick: usize, how: u8) -> Result<(), Broken> {
+        let Some(handler) = self.harness.run.head.entry.handlers.get(pick % 4).map(|it| it.name.clone()) else {
+            return Ok(());
+        };
+        let (first, far) = (u64::from(how), u64::MAX - u64::from(how));
+        let outcome = |index, attempt| Outcome { index, attempt, status: Status::Done, output: None, error: None };
+        let outcomes =
+            vec![outcome(far, 1), outcome(first % 5, 0), outcome(first % 5, u32::MAX), outcome(far, u32::MAX)];
+        let mut event = self.harness.report(handler.as_str(), &[(far, far)], outcomes);
+        if let Event::JobsFinished { done, .. } = &mut event
+            && how.is_multiple_of(16)
+        {
+            // A report that all is done is taken at its word, for what is out.
+            done.extend([(0, u64::MAX), (far, 1), (first, far)]);
+        }
+        self.deliver(event)
+    }
+
+    /// Faults stop: workers come, lists can be made, jobs get done, and time passes.
+    fn rest(&mut self) -> Result<(), Broken> {
+        self.harness.outside.absent.clear();
+        self.harness.outside.lists.clear();
+        for _ in 0..400 {
+            if self.harness.run.head.state != RunState::Running {
+                return Ok(());
+            }
+            let events = std::mem::take(&mut self.harness.events);
+            events.into_iter().try_for_each(|event| self.deliver(event))?;
+            while !self.harness.jobs.is_empty() {
+                self.report(0, 1)?;
+            }
+            self.harness.move_to_timer();
+            self.deliver(Event::Wake)?;
+        }
+        Err(Broken { invariant: "no-stranded-run", words: format!("no rest: {}", self.harness.summary()) })
+    }
+}
+
+#[test]
+fn random_runs_under_random_schedules() {
+    let counts = RefCell::new(Counts::new());
+    let mut config = Config { cases: 150, failure_persistence: None, ..Config::default() };
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(1); // PROPTEST_RNG_SEED asks for another, PROPTEST_CASES for more
+    }
+    if let Ok(cases) = std::env::var("PROPTEST_CASES") {
+        config.cases = cases.parse().unwrap();
+    }
+    let schedule = prop::collection::vec((any::<u8>(), any::<u16>(), any::<u8>()), 0..60);
+    let outcome =
+        TestRunner::new(config).run(&(worlds(), schedule, any::<u64>()), |((workflow, outside), steps, seed)| {
+            let counts = &mut *counts.borrow_mut();
+            let fail = |broken: Broken| TestCaseError::fail(broken.to_string());
+            let harness = Harness::try_start(workflow, outside, seed).map_err(fail)?;
+            let mut player = Player { harness, past: Vec::new(), counts };
+            for (what, pick, how) in steps {
+                player.step(what, usize::from(pick), how).map_err(fail)?;
+            }
+            player.rest().map_err(fail)?;
+            let entries = player.harness.run.head.entry.number;
+            player.count(player.harness.run.head.state.as_str());
+            if entries > 3 {
+                player.count("many entries");
+            }
+            Ok(())
+        });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    let counts = counts.into_inner();
+    println!("{counts:?}");
+    for kind in [
+        "succeeded",
+        "failed",
+        "halted",
+        "canceled",
+        "many entries",
+        "batch",
+        "crash",
+        "stale",
+        "other-entry",
+        "too-late",
+        "run-ended",
+        "nothing-due",
+        "error",
+        "fatal",
+        "redelivered",
+        "busy",
+    ] {
+        assert!(counts.get(kind).is_some_and(|&n| n >= 3), "`{kind}` never happened, or hardly: {counts:?}");
+    }
+}
