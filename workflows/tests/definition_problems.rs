@@ -260,6 +260,19 @@ fn handlers_are_checked() {
 }
 
 #[test]
+fn a_template_is_looked_at_to_its_end() {
+    check(
+        &with_handler(r#""input": { "a": "{{ x }} {{ 1 + }}", "b": ["{{ y }}", "{{", 1e1] }"#),
+        &[
+            "column 87: there is no variable `x`",
+            "column 97: this is no expression: unexpected end of input",
+            "there is no variable `y`",
+            "this `{{` has no `}}`",
+        ],
+    );
+}
+
+#[test]
 fn what_is_sound_is_taken_without_a_word() {
     for handler in [
         r#""for_each": 0"#,
@@ -296,6 +309,8 @@ fn expressions_are_checked_where_they_stand() {
         ("urls", vec!["the run's own data is `data.urls`"]),
         ("end", vec!["there is no variable `end` (the outputs of a phase are `outputs.end`)"]),
         ("item.x", vec!["there is no `item` here"]),
+        ("run.ids", vec!["column 34: a run has no fact `ids` (did you mean `id`?)"]),
+        ("run.data", vec!["(there are `id`, `workflow`, `revision`, `key`, `phase`, `entry`, `created_at`)"]),
         ("outputs.here.H", vec!["column 38: `here` is this phase"]),
         ("outputs.end", vec!["column 38: `end` cannot have run before: no way leads from there to here"]),
         ("outputs['first-noe'].Lister", vec!["there is no phase `first-noe` (did you mean `first-one`?)"]),

@@ -25,8 +25,8 @@ mod requirement;
 pub use catalog::catalog;
 pub use expression::{
     Expression, ExpressionError, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_TOKENS, MAX_LIST_ITEMS,
-    MAX_RENDERED_BYTES, MAX_RESULT_BYTES, MAX_RESULT_DEPTH, MAX_TEMPLATE_EXPRESSIONS, OutputReads, Reads, Scope,
-    Template,
+    MAX_RENDERED_BYTES, MAX_RESULT_BYTES, MAX_RESULT_DEPTH, MAX_TEMPLATE_EXPRESSIONS, OutputReads, RUN_FACTS, Reads,
+    Scope, Template,
 };
 pub use handler::{DEFAULT_TIMEOUT, MAX_FOR_EACH_COUNT, MAX_TIMEOUT};
 pub use json::{MAX_DEFINITION_BYTES, MAX_DEFINITION_DEPTH};

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::expression::{Read, VARIABLES, accessor};
+use super::expression::{RUN_FACTS, Read, VARIABLES, accessor};
 use super::graph::Graph;
 use super::problem::{Place, Report, nearest};
 use super::read::{Draft, DraftPhase, Use};
@@ -64,7 +64,8 @@ impl Reader<'_, '_> {
                 continue;
             }
             match read.root.as_str() {
-                "data" | "run" => {}
+                "data" => {}
+                "run" => check_fact(used, read, report),
                 "item" | "index" if used.has_item => {}
                 "item" | "index" => self.no_item(used, read, report),
                 "outputs" => skip_to = self.check_outputs(used, read, report).unwrap_or(skip_to),
@@ -142,6 +143,15 @@ impl Reader<'_, '_> {
             report.warning(&place(used, span, report), message, hint);
         }
     }
+}
+
+/// Checks a path below `run`.
+fn check_fact(used: &Use<'_>, read: &Read, report: &mut Report<'_>) {
+    let Some(step) = read.steps.first().filter(|step| !RUN_FACTS.contains(&step.name.as_str())) else { return };
+    let known = || format!("there are {}", RUN_FACTS.map(|fact| format!("`{fact}`")).join(", "));
+    let hint = report.did_you_mean(&step.name, RUN_FACTS).unwrap_or_else(known);
+    let message = format!("a run has no fact `{}`", step.name);
+    report.error_with_hint(&place(used, &step.span, report), message, Some(hint));
 }
 
 fn place(used: &Use<'_>, span: &Range<usize>, report: &Report<'_>) -> Place {

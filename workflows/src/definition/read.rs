@@ -1,7 +1,7 @@
 //! Reads a document in either spelling into a draft: everything that can be said about one value by itself is checked
 //! here, what concerns several together in `check`.
 
-use super::expression::{ExpressionError, Read, Template};
+use super::expression::{ExpressionError, Placed, Read, Template};
 use super::fields::Fields;
 use super::handler::{DraftHandler, read_handler};
 use super::model::{Phase, QueueNaming, Workflow};
@@ -78,7 +78,18 @@ pub(super) struct DraftPhase<'n> {
     pub(super) on_error_transition_to: Option<Target>,
 }
 
-impl Use<'_> {
+impl<'n> Use<'n> {
+    /// An expression of the template `here`.
+    fn of(here: &Located<'n>, placed: &Placed, has_item: bool) -> Self {
+        Self {
+            text: here.descend(&placed.pointer),
+            offset: placed.offset,
+            reads: placed.expression.paths().to_vec(),
+            has_item,
+            expects_missing: placed.expression.expects_missing(),
+        }
+    }
+
     /// What is written from the byte `at` of the expression on.
     pub(super) fn written(&self, at: usize) -> &str {
         let text = match &self.text.node.content {
@@ -277,23 +288,17 @@ pub(super) fn read_template<'n>(
             return (None, Vec::new());
         }
     };
+    let uses = |expressions: &[Placed]| expressions.iter().map(|placed| Use::of(here, placed, has_item)).collect();
     match Template::parse_all(value) {
         Ok(template) => {
-            let uses = template.expressions().iter().map(|placed| Use {
-                text: here.descend(&placed.pointer),
-                offset: placed.offset,
-                reads: placed.expression.paths().to_vec(),
-                has_item,
-                expects_missing: placed.expression.expects_missing(),
-            });
-            let uses = uses.collect();
+            let uses = uses(template.expressions());
             (Some(template), uses)
         }
-        Err(errors) => {
-            for error in errors {
-                report_expression(&here.descend(error.pointer()), &error, report);
+        Err(broken) => {
+            for error in &broken.errors {
+                report_expression(&here.descend(error.pointer()), error, report);
             }
-            (None, Vec::new())
+            (None, uses(&broken.expressions))
         }
     }
 }

@@ -23,8 +23,9 @@ pub use error::ExpressionError;
 pub use reads::{OutputReads, Reads};
 pub(in crate::definition) use reads::{Read, accessor};
 pub use result::{MAX_LIST_ITEMS, MAX_RESULT_BYTES, MAX_RESULT_DEPTH};
-pub use scope::Scope;
 pub(in crate::definition) use scope::VARIABLES;
+pub use scope::{RUN_FACTS, Scope};
+pub(in crate::definition) use template::Placed;
 pub use template::{MAX_RENDERED_BYTES, MAX_TEMPLATE_EXPRESSIONS, Template};
 
 use environment::ENVIRONMENT;
@@ -42,6 +43,21 @@ pub const MAX_EXPRESSION_TOKENS: usize = 300;
 pub const MAX_EXPRESSION_DEPTH: usize = 30;
 
 /// An expression over [`Scope`]: `outputs.searching.GoogleSearcher.urls`. Compiled once, cheap to clone.
+///
+/// - Values: `data`, `outputs.<phase>.<handler>`, `run.<fact>`, and in the input of a job of a list `item` and `index`.
+///   A name with `-` or `:` in it is written in brackets: `outputs['fetching-pages'].PageDownloader`. What is not there
+///   is an error, unless `default` or `is defined` provides for it.
+/// - Operators: `+ - * / // % **`, `~` (joins texts), `== != < <= > >=`, `in`, `not in`, `and`, `or`, `not`,
+///   `a if condition else b`, `is <test>`, `| <filter>`, `[…]`, `{…}`, `list[1:3]`.
+/// - Filters: `abs` `attr` `batch` `bool` `capitalize` `count` `d` `default` `dictsort` `first` `flatten` `float`
+///   `groupby` `int` `items` `join` `last` `length` `lines` `list` `lower` `map` `max` `min` `reject` `rejectattr`
+///   `replace` `reverse` `round` `select` `selectattr` `sort` `split` `string` `sum` `title` `tojson` `trim` `unique`
+///   `upper` `urlencode` `zip`. They are minijinja's, except that `flatten` makes one list of a list of lists, and that
+///   `join`, `string` and `tojson` write what is no text as JSON.
+/// - Tests: `boolean` `defined` `divisibleby` `endingwith` `eq` `equalto` `even` `false` `float` `ge` `greaterthan` `gt`
+///   `in` `int` `integer` `iterable` `le` `lessthan` `lower` `lt` `mapping` `ne` `none` `number` `odd` `sequence`
+///   `startingwith` `string` `true` `undefined` `upper`.
+/// - Functions: `range` (up to 100,000 items; a count of jobs is a number), `dict`.
 #[derive(Clone)]
 pub struct Expression(Arc<Compiled>);
 

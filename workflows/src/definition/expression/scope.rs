@@ -10,6 +10,9 @@ use crate::Payload;
 /// The variables that an expression can read.
 pub(in crate::definition) const VARIABLES: [&str; 5] = ["data", "outputs", "run", "item", "index"];
 
+/// The facts about a run that an expression can read, as `run.id` and so on.
+pub const RUN_FACTS: [&str; 7] = ["id", "workflow", "revision", "key", "phase", "entry", "created_at"];
+
 /// What an expression can see: `data`, `outputs`, `run`, and for a job of a list `item` and `index`. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -26,7 +29,7 @@ struct Shared {
 
 impl Scope {
     /// The scope of an entry: the run's `data`, the `outputs` of earlier phases as
-    /// `{ <phase>: { <handler>: output } }`, and facts about the `run`. What is not read need not be there; see
+    /// `{ <phase>: { <handler>: output } }`, and the [`RUN_FACTS`]. What is not read need not be there; see
     /// [`Expression::reads`](super::Expression::reads).
     pub fn new(data: &Payload, outputs: Value, run: Value) -> Self {
         let data = data.read::<Inner>().unwrap_or_else(|error| {

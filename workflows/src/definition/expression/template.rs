@@ -69,17 +69,17 @@ impl Template {
     /// # Errors
     /// When one of its texts holds something that is no expression.
     pub fn parse(source: Value) -> Result<Self, ExpressionError> {
-        Self::parse_all(source).map_err(|mut errors| errors.remove(0))
+        Self::parse_all(source).map_err(|mut broken| broken.errors.remove(0))
     }
 
-    /// Compiles `source`, or gives every error in it; at least one.
-    pub(in crate::definition) fn parse_all(source: Value) -> Result<Self, Vec<ExpressionError>> {
-        let mut compiler = Compiler { expressions: Vec::new(), errors: Vec::new() };
+    /// Compiles `source`, or gives everything that is wrong in it.
+    pub(in crate::definition) fn parse_all(source: Value) -> Result<Self, Broken> {
+        let mut compiler = Broken { expressions: Vec::new(), errors: Vec::new() };
         let part = compiler.part("", &source);
         if compiler.errors.is_empty() {
             Ok(Self(Arc::new(Compiled { source, part, expressions: compiler.expressions })))
         } else {
-            Err(compiler.errors)
+            Err(compiler)
         }
     }
 
@@ -152,12 +152,16 @@ impl Compiled {
     }
 }
 
-struct Compiler {
-    expressions: Vec<Placed>,
-    errors: Vec<ExpressionError>,
+/// A template that is being compiled, or that could not be.
+#[derive(Debug)]
+pub(in crate::definition) struct Broken {
+    /// What could be compiled.
+    pub(in crate::definition) expressions: Vec<Placed>,
+    /// What could not; at least one, once compiling has failed.
+    pub(in crate::definition) errors: Vec<ExpressionError>,
 }
 
-impl Compiler {
+impl Broken {
     fn part(&mut self, pointer: &str, value: &Value) -> Part {
         match value {
             Value::String(text) if text.contains("{{") || text.contains("{%") => self.text(pointer, text),
