@@ -45,12 +45,21 @@ pub(super) struct ProblemView {
     pointer: String,
     line: usize,
     column: usize,
+    /// Just behind it, when it has an extent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<PositionView>,
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     /// Only said of what does no harm.
     #[serde(skip_serializing_if = "is_error")]
     severity: Severity,
+}
+
+#[derive(Debug, Serialize)]
+struct PositionView {
+    line: usize,
+    column: usize,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
@@ -64,6 +73,7 @@ impl From<&Problem> for ProblemView {
             pointer: problem.pointer.clone(),
             line: problem.line,
             column: problem.column,
+            end: problem.end.map(|end| PositionView { line: end.line, column: end.column }),
             message: problem.message.clone(),
             hint: problem.hint.clone(),
             severity: problem.severity,
@@ -93,8 +103,8 @@ impl ApiError {
         let whole = error.to_string();
         let message = whole.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&whole).to_owned();
         let mut refused = Self::malformed(format!("the body cannot be read: line {line}, column {column}: {message}"));
-        let (pointer, hint, severity) = (String::new(), None, Severity::Error);
-        refused.0.body.problems.push(ProblemView { pointer, line, column, message, hint, severity });
+        let (pointer, end, hint, severity) = (String::new(), None, None, Severity::Error);
+        refused.0.body.problems.push(ProblemView { pointer, line, column, end, message, hint, severity });
         refused
     }
 

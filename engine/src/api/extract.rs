@@ -21,7 +21,7 @@ pub const MAX_BODY_BYTES: usize = 4 * 1024 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How much of a refused body is passed over, in bytes, and for how long.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
+const LINGER_BYTES: usize = 128 * 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 
 /// A body as text.

@@ -1,6 +1,7 @@
 //! Submitting, listing, waiting, canceling: what the frozen answers do not show.
 
 use phasework_workflows::Payload;
+use phasework_workflows::message::outcome::JobError;
 
 use super::world::{ECHO, Reply, THROUGH, World, within};
 
@@ -178,5 +179,40 @@ async fn a_run_says_what_it_waits_for() {
     // The engine may not have read yet which workers it knows.
     let expected = ["1 job of Echo 1.0.0, queued or under way", "a worker that hosts Echo ~> 1.0"];
     assert!(expected.contains(&words), "{view}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_of_an_earlier_visit_names_its_phase_and_handler() {
+    let world = World::new(&["Echo", "Other"]).await;
+    let again = r#"{"workflow": "again", "phases": {
+        "try": {"is_initial": true, "transitions_to": "end", "on_error_transition_to": "mend",
+                "handlers": ["Other", {"name": "Echo", "retry": {"max_attempts": 1}}]},
+        "mend": {"transitions_to": "try"},
+        "end": {"is_final": true}}}"#;
+    world.apply(again).await;
+    let run = world.submit("again", "k").await;
+    let fail = |words: &'static str| move |_: &_| Err(JobError::new("error", words).for_good());
+    for visit in ["first", "second"] {
+        world.work("Other", |_| Ok(Payload::null())).await;
+        world.work("Echo", fail(visit)).await;
+    }
+    world.work("Other", |_| Ok(Payload::null())).await;
+    world.work("Echo", |_| Ok(Payload::null())).await;
+    let ended = world.get(&format!("/v1/runs/{run}?wait=30s")).await.json();
+    assert!(ended["ended_at"].is_string(), "{ended}");
+
+    let mut seen = Vec::new();
+    for skip in 0..3 {
+        let page = world.get(&format!("/v1/runs/{run}/failures?skip={skip}&limit=1")).await.json();
+        let failures = page["failures"].as_array().unwrap().iter();
+        seen.extend(failures.map(|failure| {
+            let text = |name: &str| failure[name].as_str().unwrap().to_owned();
+            let message = failure["error"]["message"].as_str().unwrap().to_owned();
+            (failure["entry"].as_u64().unwrap(), text("phase"), text("handler"), message)
+        }));
+    }
+    let row = |entry, message: &str| (entry, "try".to_owned(), "Echo".to_owned(), message.to_owned());
+    assert_eq!(seen, [row(1, "first"), row(3, "second")]);
     world.stop().await;
 }
