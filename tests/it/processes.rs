@@ -1,0 +1,221 @@
+//! Whole processes on a real RabbitMQ and Redis: `phasework serve`, and workers, killed with SIGKILL.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use phasework_tests::Setting;
+use serde_json::{Value, json};
+
+/// How long anything may take before the test gives up.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A process that is killed when this is dropped.
+struct Process(Child);
+
+impl Process {
+    /// Ends it as `kill -9` does.
+    fn kill(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("the process can be killed");
+    }
+
+    /// Asks it to stop, as a deploy does; whether it then ends well.
+    fn terminate(&mut self) -> bool {
+        let told = Command::new("kill").arg(self.0.id().to_string()).status().expect("kill can be run");
+        told.success() && self.0.wait().expect("the process ends").success()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.kill();
+        }
+    }
+}
+
+/// Real parts, and what was started on them.
+struct Site {
+    broker: String,
+    store: String,
+    prefix: String,
+    directory: tempfile::TempDir,
+    http: reqwest::Client,
+}
+
+/// A program of this workspace, built beside this test.
+fn program(name: &str) -> PathBuf {
+    let me = std::env::current_exe().expect("this program has a path");
+    let path = me.parent().and_then(Path::parent).expect("tests lie in deps").join(name);
+    assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
+    path
+}
+
+impl Site {
+    fn new() -> Option<Self> {
+        let Some(Setting::Real { broker, store }) = Setting::real() else {
+            eprintln!("not run: no real parts were started; `cargo xtask test` does");
+            return None;
+        };
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let name = directory.path().file_name().expect("a name").to_string_lossy().replace('.', "");
+        // Whoever was first decides the TLS provider; there is only this one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Some(Self { broker, store, prefix: format!("test-{name}"), directory, http: reqwest::Client::new() })
+    }
+
+    fn ledger_path(&self) -> PathBuf {
+        self.directory.path().join("ledger")
+    }
+
+    /// Starts a coordinator on a free port; returns it with its address once it answers.
+    async fn coordinator(&self) -> (Process, String) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        let log = std::fs::File::create(self.directory.path().join(format!("{address}.log"))).expect("a log file");
+        let child = Command::new(program("phasework"))
+            .args(["serve", "--broker", &self.broker, "--store", &self.store])
+            .args(["--prefix", &self.prefix, "--listen", &address])
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the coordinator starts");
+        let process = Process(child);
+        let url = format!("http://{address}");
+        let ready = format!("{url}/health/ready");
+        until("the coordinator is ready", async || {
+            self.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+        (process, url)
+    }
+
+    fn worker(&self, hang_at: Option<u64>) -> Process {
+        let mut command = Command::new(program("ledger-worker"));
+        command
+            .env("PHASEWORK_URL", &self.broker)
+            .env("PHASEWORK_PREFIX", &self.prefix)
+            .env("LEDGER", self.ledger_path())
+            .stdout(Stdio::null());
+        if let Some(index) = hang_at {
+            command.env("HANG_AT", index.to_string());
+        }
+        Process(command.spawn().expect("the worker starts"))
+    }
+
+    /// The lines of the ledger, each with how often it stands there.
+    fn ledger(&self) -> BTreeMap<String, u64> {
+        let mut lines = BTreeMap::new();
+        for line in std::fs::read_to_string(self.ledger_path()).unwrap_or_default().lines() {
+            *lines.entry(line.to_owned()).or_default() += 1;
+        }
+        lines
+    }
+
+    async fn submit(&self, url: &str, body: &Value) -> String {
+        let answer = self.http.post(format!("{url}/v1/runs")).json(body).send().await.expect("the API answers");
+        let answer: Value = answer.error_for_status().expect("it is accepted").json().await.expect("JSON");
+        answer["run"].as_str().expect("a run id").to_owned()
+    }
+
+    /// The run, once it has ended.
+    async fn wait(&self, url: &str, run: &str) -> Value {
+        let started = Instant::now();
+        loop {
+            let asked = self.http.get(format!("{url}/v1/runs/{run}?wait=10s")).send().await.expect("the API answers");
+            let view: Value = asked.error_for_status().expect("the run is there").json().await.expect("JSON");
+            if view["state"] != "running" {
+                return view;
+            }
+            assert!(started.elapsed() < PATIENCE, "stuck: {view:#}");
+        }
+    }
+}
+
+/// Looks again and again until `holds`.
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn block_on(scenario: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be built").block_on(scenario);
+}
+
+fn definition(jobs: u64) -> Value {
+    json!({
+        "workflow": "processes",
+        "phases": {
+            "first": { "is_initial": true, "transitions_to": "second",
+                       "handlers": [{ "name": "Note", "for_each": jobs }] },
+            "second": { "transitions_to": "end", "handlers": [{ "name": "Note", "for_each": 2 }] },
+            "end": { "is_final": true }
+        }
+    })
+}
+
+#[test]
+fn a_worker_killed_with_9_in_mid_job_loses_nothing() {
+    let Some(site) = Site::new() else { return };
+    block_on(async {
+        let (_coordinator, url) = site.coordinator().await;
+        let mut victim = site.worker(Some(7));
+        let run = site.submit(&url, &json!({ "definition": definition(50) })).await;
+        let hanging = format!("start {run} first 7 1");
+        until("job 7 hangs", async || site.ledger().contains_key(&hanging)).await;
+        victim.kill();
+        let mut successor = site.worker(None);
+        let view = site.wait(&url, &run).await;
+        assert_eq!(view["state"], "succeeded", "{view:#}");
+        let ledger = site.ledger();
+        let done = |phase: &str, index: u64| {
+            let begins = format!("done {run} {phase} {index} ");
+            ledger.iter().filter(|(line, _)| line.starts_with(&begins)).map(|(_, times)| *times).sum::<u64>()
+        };
+        assert!((0..50).all(|index| done("first", index) >= 1) && (0..2).all(|index| done("second", index) >= 1));
+        assert_eq!(done("first", 7), 1, "the job that was cut off was done by the successor");
+        assert!(!ledger.contains_key(&format!("done {run} first 7 1")), "with a new attempt");
+        assert!(successor.terminate(), "SIGTERM ends a worker well");
+    });
+}
+
+#[test]
+fn coordinators_killed_with_9_one_after_the_other_lose_nothing() {
+    let Some(site) = Site::new() else { return };
+    block_on(async {
+        let (mut first, url) = site.coordinator().await;
+        let _workers = [site.worker(None), site.worker(None)];
+        let mut runs = Vec::new();
+        for n in 0..20 {
+            let body = json!({ "definition": definition(200), "key": format!("run {n}") });
+            runs.push(site.submit(&url, &body).await);
+        }
+        // In the middle of it: some jobs are done, most are not.
+        until("work is under way", async || site.ledger().len() > 200).await;
+        let (mut second, url) = site.coordinator().await;
+        first.kill();
+        until("work goes on", async || site.ledger().len() > 2000).await;
+        let (mut third, last) = site.coordinator().await;
+        second.kill();
+        assert_ne!(url, last);
+        for run in &runs {
+            let view = site.wait(&last, run).await;
+            assert_eq!(view["state"], "succeeded", "{view:#}");
+        }
+        let ledger = site.ledger();
+        for run in &runs {
+            let done = ledger.keys().filter(|line| line.starts_with(&format!("done {run} ")));
+            let jobs: std::collections::BTreeSet<_> =
+                done.map(|line| line.rsplit_once(' ').expect("an attempt").0).collect();
+            assert_eq!(jobs.len(), 202, "{run}");
+        }
+        assert!(third.terminate(), "SIGTERM ends a coordinator well");
+    });
+}

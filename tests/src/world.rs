@@ -1,0 +1,214 @@
+//! The stage: parts, engines, workers, and how to have a run done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use phasework_broker::SharedBroker;
+use phasework_broker::memory::MemoryBroker;
+use phasework_broker::rabbitmq::{RabbitMq, RabbitOptions};
+use phasework_engine::engine::Parts;
+use phasework_engine::{Engine, EngineConfig, RunDetail, RunningEngine, Submission, ToRun};
+use phasework_sdk::Worker;
+use phasework_store::SharedStore;
+use phasework_store::memory::MemoryStore;
+use phasework_store::redis::{RedisOptions, RedisStore};
+use phasework_workflows::Payload;
+use phasework_workflows::id::{RunId, SystemIds};
+use phasework_workflows::time::{Millis, SystemClock};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Crash, CrashingBroker, CrashingStore, Duplicating, Ledger};
+
+/// How long a run may take before a test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What a world is made of.
+#[derive(Clone, Debug)]
+pub enum Setting {
+    /// Broker and store in memory.
+    Embedded,
+    /// A real RabbitMQ and a real Redis.
+    Real {
+        /// The broker's URL.
+        broker: String,
+        /// The store's URL.
+        store: String,
+    },
+}
+
+impl Setting {
+    /// The real parts that the test command started; `None` when it did not.
+    pub fn real() -> Option<Self> {
+        let broker = std::env::var("PHASEWORK_TEST_BROKER_URL").ok()?;
+        let store = std::env::var("PHASEWORK_TEST_STORE_URL").ok()?;
+        Some(Self::Real { broker, store })
+    }
+}
+
+/// A world to test in. Everything in it is stopped when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    setting: Setting,
+    prefix: String,
+    duplicate: bool,
+    memory: (Arc<MemoryStore>, MemoryBroker),
+    engines: Vec<RunningEngine>,
+    workers: Vec<(CancellationToken, JoinHandle<()>)>,
+    /// What the handlers did.
+    pub ledger: Ledger,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(setting: Setting) -> Self {
+        let prefix = format!("test-{}", RunId::new(phasework_workflows::id::IdSource::uuid(&SystemIds)));
+        Self {
+            setting,
+            prefix,
+            duplicate: false,
+            memory: (Arc::new(MemoryStore::new()), MemoryBroker::new()),
+            engines: Vec::new(),
+            workers: Vec::new(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// From now on every message is delivered twice.
+    pub const fn duplicate_messages(&mut self) {
+        self.duplicate = true;
+    }
+
+    /// What the names of this world's queues and keys begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// What this world is made of.
+    pub const fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// A broker, as a process of its own would have it.
+    pub async fn broker(&self) -> SharedBroker {
+        let broker: SharedBroker = match &self.setting {
+            Setting::Embedded => Arc::new(self.memory.1.connect()),
+            Setting::Real { broker, .. } => {
+                let options = RabbitOptions { prefix: self.prefix.clone(), ..RabbitOptions::new(broker) };
+                Arc::new(RabbitMq::connect(options).await.expect("the test broker can be reached"))
+            }
+        };
+        if self.duplicate { Arc::new(Duplicating(broker)) } else { broker }
+    }
+
+    /// A store, as a process of its own would have it.
+    pub async fn store(&self) -> SharedStore {
+        match &self.setting {
+            Setting::Embedded => Arc::<MemoryStore>::clone(&self.memory.0),
+            Setting::Real { store, .. } => {
+                let options = RedisOptions { prefix: self.prefix.clone(), ..RedisOptions::new(store) };
+                Arc::new(RedisStore::connect(&options).expect("the options are sound"))
+            }
+        }
+    }
+
+    /// Starts an engine.
+    pub async fn start_engine(&mut self) -> Engine {
+        let parts = self.parts().await;
+        self.start_with(parts)
+    }
+
+    /// Starts an engine that crashes at a point: it gets no further, until [`World::kill_engine`] removes it.
+    pub async fn start_crashing_engine(&mut self, crash: &Crash) -> Engine {
+        let mut parts = self.parts().await;
+        parts.store = Arc::new(CrashingStore(parts.store, crash.clone()));
+        parts.broker = Arc::new(CrashingBroker(parts.broker, crash.clone()));
+        self.start_with(parts)
+    }
+
+    /// Removes the engine that was started first, wherever it is in its work. Its connections close as a killed
+    /// process's would: what it held is delivered again.
+    pub async fn kill_engine(&mut self) {
+        let engine = self.engines.remove(0);
+        let broker = Arc::clone(&engine.engine().parts().broker);
+        drop(engine);
+        broker.close().await;
+    }
+
+    /// The parts of an engine, as a process of its own would have them.
+    async fn parts(&self) -> Parts {
+        let name = format!("engine-{}", self.engines.len() + 1);
+        let config = EngineConfig { tick: Millis(100), coordinator_queues: 4, ..EngineConfig::new(name) };
+        Parts {
+            store: self.store().await,
+            broker: self.broker().await,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            config: Arc::new(config),
+        }
+    }
+
+    fn start_with(&mut self, parts: Parts) -> Engine {
+        let running = phasework_engine::start(parts).expect("the settings are sound");
+        let engine = running.engine().clone();
+        self.engines.push(running);
+        engine
+    }
+
+    /// Starts a worker that hosts what `with` gives it.
+    pub async fn start_worker(&mut self, with: impl FnOnce(Worker) -> Worker) {
+        let worker = with(Worker::new(self.broker().await)).drain_timeout(Duration::from_secs(2));
+        let shutdown = CancellationToken::new();
+        let until = shutdown.clone();
+        let task = tokio::spawn(async move { worker.run_until(until).await.expect("the worker runs") });
+        self.workers.push((shutdown, task));
+    }
+
+    /// Stops the `place`-th worker, as SIGTERM would.
+    pub async fn stop_worker(&mut self, place: usize) {
+        let (shutdown, task) = self.workers.remove(place);
+        shutdown.cancel();
+        task.await.expect("the worker ends well");
+    }
+
+    /// Ends the `place`-th worker in the middle of whatever it does, as `kill -9` would: no drain, no goodbye.
+    pub async fn kill_worker(&mut self, place: usize) {
+        let (_, task) = self.workers.remove(place);
+        task.abort();
+        let ended = task.await;
+        assert!(ended.is_err_and(|error| error.is_cancelled()), "the worker was killed");
+    }
+
+    /// Has `definition` run with `data`, and waits for its end or halt.
+    pub async fn run(&self, definition: &str, data: Value) -> RunDetail {
+        let engine = self.engines.first().expect("an engine was started").engine();
+        let run = submit(engine, definition, data).await;
+        wait(engine, run).await
+    }
+
+    /// Stops everything: workers first, then engines.
+    pub async fn stop(mut self) {
+        while !self.workers.is_empty() {
+            self.stop_worker(0).await;
+        }
+        for engine in std::mem::take(&mut self.engines) {
+            engine.stop().await;
+        }
+    }
+}
+
+/// Submits a definition.
+pub async fn submit(engine: &Engine, definition: &str, data: Value) -> RunId {
+    let data = (!data.is_null()).then(|| Payload::from(data));
+    let submission = Submission { what: ToRun::Definition(definition.to_owned()), data, key: None };
+    engine.submit(submission).await.expect("the submission is accepted").run
+}
+
+/// Waits for the end, or the halt, of a run.
+pub async fn wait(engine: &Engine, run: RunId) -> RunDetail {
+    let detail = engine.wait(run, PATIENCE).await.expect("the run can be looked at");
+    let state = detail.head.state;
+    assert!(state.is_ended() || state == phasework_workflows::run::RunState::Halted, "stuck: {:#?}", detail.head);
+    detail
+}
