@@ -61,11 +61,11 @@ if string.sub(old, 15, 39) ~= string.sub(new, 15, 39) then
   redis.call(flags % 4 >= 2 and 'SADD' or 'SREM', KEYS[8], run)
 end
 
--- SETRANGE beyond the end doubles what is allocated; a bitmap of 1,000,000 jobs should not take twice its size.
+-- SETRANGE beyond the end doubles what is allocated; a bitmap of 1,000,000 jobs should take little more than its bits.
 local function patch(key, offset, bytes)
   local size, needed = redis.call('STRLEN', key), offset + #bytes
   if size >= 1024 and needed > size then
-    local grown = math.max(needed, size + math.floor(size / 8))
+    local grown = math.max(needed, size + math.floor(size / 32))
     redis.call('SET', key, redis.call('GET', key) .. string.rep('\0', grown - size))
   end
   redis.call('SETRANGE', key, offset, bytes)
