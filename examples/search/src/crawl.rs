@@ -13,7 +13,7 @@ use crate::web::{Web, WebError};
 pub const MAX_PAGES: usize = 200;
 
 /// How many pages are fetched at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// A page that was found.
 #[derive(Clone, Debug)]
