@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::connect::connect;
 use crate::context::Context;
 use crate::error::HandlerError;
 use crate::handler::{HandlerFn, untyped};
@@ -272,14 +273,18 @@ impl Worker {
     async fn work(mut self, stop: Stop) -> Result<(), WorkerError> {
         let handlers = self.set_up()?;
         panics::remember_places();
+        let host = host();
         let (broker, is_ours) = match &self.carrier {
             Carrier::Given(broker) => (Arc::clone(broker), false),
-            Carrier::At(target) => (connect(target).await?, true),
+            Carrier::At(target) => match connect(target, &host, &stop).await? {
+                Some(broker) => (broker, true),
+                None => return Ok(()), // told to stop before the broker could be reached
+            },
         };
         let drain_timeout = self.forced_drain_timeout.or(self.drain_timeout).unwrap_or(DEFAULT_DRAIN_TIMEOUT);
         let shift = Shift {
             worker: self.ids.uuid().to_string().into(),
-            host: host().into(),
+            host: host.into(),
             handlers: Arc::new(handlers),
             broker: Arc::clone(&broker),
             clock: self.clock,
@@ -322,13 +327,6 @@ impl Worker {
         }
         Ok(handlers)
     }
-}
-
-async fn connect(target: &Target) -> Result<SharedBroker, WorkerError> {
-    Err(WorkerError::Setup(vec![format!(
-        "workers cannot connect to RabbitMQ in this version (prefix {})",
-        target.prefix
-    )]))
 }
 
 /// The name of this machine, for people to read.

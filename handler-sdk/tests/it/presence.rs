@@ -1,5 +1,7 @@
 //! Who works here: told at the start, on request, and every heartbeat.
 
+use std::time::Duration;
+
 use phasework_broker::{Address, Broker as _, Message};
 use phasework_sdk::{Context, HandlerError};
 use phasework_workflows::message::presence::{HEARTBEAT, WorkerAnnounced, WorkerGone, WorkersWanted};
@@ -22,7 +24,7 @@ async fn a_worker_says_what_it_hosts_every_heartbeat() {
     let mut bench = hosting().await; // which has read the first announcement
     let began = Instant::now();
     let announced: WorkerAnnounced = bench.presence.body().await;
-    assert_eq!(began.elapsed(), HEARTBEAT.into());
+    assert_eq!(began.elapsed(), Duration::from(HEARTBEAT));
     assert_eq!((announced.pid, announced.draining), (std::process::id(), false));
     assert_eq!(announced.started_at, Timestamp::from_millis(1_763_000_000_123));
     assert!(announced.sdk.starts_with("rust/"));
