@@ -182,7 +182,9 @@ impl Turn<'_> {
         let handler = &mut self.run.head.entry.handlers[place];
         handler.out -= 1;
         handler.failed += 1;
-        handler.first_failure.get_or_insert_with(|| error.clone());
+        if handler.first_failure.is_none() {
+            (handler.first_failure, handler.first_failed) = (Some(error.clone()), Some(outcome.index));
+        }
         if handler.failed <= MAX_FAILURES_KEPT {
             self.run.delta.failures.push(FailureRecord {
                 entry,
