@@ -5,6 +5,7 @@
 use super::effect::{Effect, Question, Step};
 use super::entry::{Entry, Stage};
 use super::event::{Event, Ignored, Moment};
+use super::failure::{MAX_HEAD_MESSAGE_BYTES, beginning, shortened};
 use super::jobs::JobSet;
 use super::state::{Head, HistoryEvent, HistoryKind, Run, RunState};
 use super::{ANNOUNCE_AGAIN, LOOK_FOR_WORKERS, STATE_FORMAT};
@@ -179,7 +180,9 @@ impl<'a> Turn<'a> {
         match control.action {
             ControlAction::Cancel => {
                 self.effects.push(Effect::CancelJobs { entry: self.run.head.entry.number });
-                self.end(RunState::Canceled, control.reason.clone());
+                let reason =
+                    control.reason.as_deref().map(|reason| beginning(reason, MAX_HEAD_MESSAGE_BYTES).to_owned());
+                self.end(RunState::Canceled, reason);
                 Ok(())
             }
         }
@@ -197,8 +200,9 @@ impl<'a> Turn<'a> {
                 self.end(self.final_state(), None);
             }
             Err(error) => {
+                let error = shortened(error, MAX_HEAD_MESSAGE_BYTES);
                 self.blame(None, None, error.clone());
-                self.end(RunState::Failed, Some(error.message.clone()));
+                self.end(RunState::Failed, Some(error.message));
             }
         }
         Ok(())

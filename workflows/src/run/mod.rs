@@ -10,6 +10,7 @@ mod dispatch;
 mod effect;
 mod entry;
 mod event;
+mod failure;
 mod jobs;
 mod outcomes;
 mod phase;

@@ -5,7 +5,7 @@ use super::delta::{ExceptionChange, FailureRecord, OutputPage};
 use super::entry::Stage;
 use super::event::Ignored;
 use super::jobs::{Exception, ExceptionState};
-use super::{MAX_FAILURES_KEPT, retry};
+use super::{MAX_FAILURES_KEPT, failure, retry};
 use crate::definition::RetryPolicy;
 use crate::id::{HandlerName, JobIndex};
 use crate::message::outcome::{JobError, Outcome, Status};
@@ -183,7 +183,8 @@ impl Turn<'_> {
         handler.out -= 1;
         handler.failed += 1;
         if handler.first_failure.is_none() {
-            (handler.first_failure, handler.first_failed) = (Some(error.clone()), Some(outcome.index));
+            let short = failure::shortened(&error, failure::MAX_HEAD_MESSAGE_BYTES);
+            (handler.first_failure, handler.first_failed) = (Some(short), Some(outcome.index));
         }
         if handler.failed <= MAX_FAILURES_KEPT {
             self.run.delta.failures.push(FailureRecord {
@@ -191,7 +192,7 @@ impl Turn<'_> {
                 handler: place as u16,
                 index: outcome.index,
                 attempt: outcome.attempt,
-                error,
+                error: failure::shortened(&error, failure::MAX_MESSAGE_BYTES),
                 at: self.moment.now,
             });
         }

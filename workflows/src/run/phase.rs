@@ -5,6 +5,7 @@ use super::delta::ForgottenEntry;
 use super::effect::{Effect, Question};
 use super::entry::{Entry, EntryOutputs, HandlerEntry, HandlerOutputs, Stage};
 use super::event::{Ignored, Listing, Resolution};
+use super::failure::{MAX_HEAD_MESSAGE_BYTES, shortened};
 use super::jobs::{Bitmap, JobSet};
 use super::state::{Cause, HandlerTally, HistoryKind, RunState};
 use super::{ANNOUNCE_AGAIN, DEFAULT_WINDOW, MAX_ENTRIES};
@@ -94,9 +95,9 @@ impl Turn<'_> {
                 self.settle();
             }
             Err(error) => {
-                let name = handler.name.clone();
+                let (name, error) = (handler.name.clone(), shortened(error, MAX_HEAD_MESSAGE_BYTES));
                 handler.first_failure = Some(error.clone());
-                self.fail(Some(name), None, error.clone());
+                self.fail(Some(name), None, error);
             }
         }
         Ok(())

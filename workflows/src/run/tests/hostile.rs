@@ -2,9 +2,10 @@
 
 use super::{guarded, plain};
 use crate::definition::Tolerance;
-use crate::message::outcome::Status;
+use crate::id::HandlerName;
+use crate::message::outcome::{JobError, Outcome, Status};
 use crate::run::{Event, Ignored, MAX_ENTRIES, RunState, Step, apply};
-use crate::testkit::{Harness, check_state, check_step, final_phase, handler, phase, workflow};
+use crate::testkit::{Harness, Outside, check_state, check_step, final_phase, handler, phase, workflow};
 
 /// Applies an event outside of the harness's commits, which would not take a run that was tampered with.
 #[track_caller]
@@ -68,4 +69,22 @@ fn a_run_says_which_job_took_it_off_its_way() {
         let cause = harness.play(script).run.head.cause.clone().unwrap();
         assert_eq!((cause.handler.unwrap().as_str(), cause.index), ("a", expected), "{script}");
     }
+}
+
+#[test]
+fn a_long_error_does_not_swell_the_head() {
+    let long = "é".repeat(1_000_000);
+    let mut harness = Harness::start(guarded(handler("a").count(2)));
+    let error = JobError::new(&long, long.clone()).for_good();
+    let outcome = Outcome { index: 1, attempt: 1, status: Status::Failed, output: None, error: Some(error.clone()) };
+    let report = harness.report("a", &[], vec![outcome]);
+    harness.deliver(&report);
+    let kept = &harness.stored.failures[0].error;
+    assert!((16_000..=16_384).contains(&kept.message.len()) && kept.kind.len() <= 100 && !kept.retry, "{}", kept.kind);
+    assert!(harness.run.head.to_json().len() < 10_000);
+
+    let outside = Outside { lists: [(HandlerName::new("a").unwrap(), Err(error))].into(), ..Outside::default() };
+    let harness = Harness::start_with(plain(handler("a").each("data")), outside);
+    assert!(harness.run.head.to_json().len() < 10_000);
+    assert!(serde_json::to_vec(&harness.stored.history).unwrap().len() < 10_000);
 }
