@@ -38,6 +38,9 @@ pub const MAX_ENTRIES: u32 = 10_000;
 /// How many jobs of a handler may be out at once, unless the definition or the number of live slots says otherwise.
 pub const DEFAULT_WINDOW: u32 = 1024;
 
+/// The largest window that follows the number of slots: workers may claim any number of them.
+pub const LARGEST_WINDOW: u32 = 65_536;
+
 /// How many failures of an entry are kept in full; further ones are counted.
 pub const MAX_FAILURES_KEPT: u64 = 1000;
 

@@ -8,7 +8,7 @@ use super::event::{Ignored, Listing, Resolution};
 use super::failure::{MAX_HEAD_MESSAGE_BYTES, shortened};
 use super::jobs::{Bitmap, JobSet};
 use super::state::{Cause, HandlerTally, HistoryKind, RunState};
-use super::{ANNOUNCE_AGAIN, DEFAULT_WINDOW, MAX_ENTRIES};
+use super::{ANNOUNCE_AGAIN, DEFAULT_WINDOW, LARGEST_WINDOW, MAX_ENTRIES};
 use crate::definition::{ForEach, HandlerSpec, Phase};
 use crate::id::{HandlerName, JobIndex, Nonce};
 use crate::message::event::{PhaseFinished, PhaseStatus};
@@ -69,7 +69,7 @@ impl Turn<'_> {
             };
             if let (None, Some(version)) = (&handler.version, &resolution.version) {
                 handler.version = Some(version.clone());
-                let enough = DEFAULT_WINDOW.max(resolution.slots.saturating_mul(2));
+                let enough = resolution.slots.saturating_mul(2).clamp(DEFAULT_WINDOW, LARGEST_WINDOW);
                 handler.window = spec.max_in_flight.unwrap_or(enough);
                 let (entry, handler) = (self.run.head.entry.number, handler.name.clone());
                 self.record(HistoryKind::Pinned { entry, handler, version: version.clone() });

@@ -73,6 +73,9 @@ fn a_window_follows_the_slots_of_the_workers() {
     super::check_outside(&plain(handler("a").count(5000)), &outside, &rows);
     let rows = [("", "running work#1, a out 7 left 4993")];
     super::check_outside(&plain(handler("a").count(5000).window(7)), &outside, &rows);
+    outside.slots.insert(crate::id::HandlerName::new("a").unwrap(), u32::MAX);
+    let rows = [("", "running work#1, a out 65536 left 99999934464")];
+    super::check_outside(&plain(handler("a").count(100_000_000_000)), &outside, &rows);
 }
 
 #[test]
