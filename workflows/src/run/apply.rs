@@ -190,7 +190,9 @@ impl<'a> Turn<'a> {
 
     /// The run's result is known: that is its end.
     fn concluded(&mut self, output: &Result<Payload, JobError>) -> Applied {
-        if !matches!(self.run.head.entry.stage, Stage::Finished { .. }) {
+        let is_asked =
+            matches!(self.run.head.entry.stage, Stage::Finished { .. }) && self.run.head.state == RunState::Running;
+        if !is_asked || !self.phase().is_some_and(|phase| phase.is_final) {
             return Err(Ignored::TooLate);
         }
         match output {

@@ -57,10 +57,11 @@ impl Turn<'_> {
         }
     }
 
-    /// Versions were looked up: those found are pinned, for the others the entry waits.
+    /// Versions were looked up: those found are pinned, for the others the entry waits as before.
     pub(super) fn resolved(&mut self, resolutions: &[Resolution]) -> Applied {
         self.must_be_working()?;
         let Some(phase) = self.phase() else { return Err(Ignored::UnknownHandler) };
+        let events = self.run.head.events;
         for resolution in resolutions {
             let place = usize::from(resolution.handler);
             let (Some(handler), Some(spec)) = (self.run.head.entry.handlers.get_mut(place), phase.handlers.get(place))
@@ -74,6 +75,9 @@ impl Turn<'_> {
                 let (entry, handler) = (self.run.head.entry.number, handler.name.clone());
                 self.record(HistoryKind::Pinned { entry, handler, version: version.clone() });
             }
+        }
+        if self.run.head.events == events {
+            return Err(Ignored::Stale);
         }
         self.settle();
         Ok(())

@@ -3,7 +3,10 @@
 use super::{check, check_outside, guarded, plain};
 use crate::definition::Workflow;
 use crate::message::outcome::{JobError, Status};
-use crate::run::{Ignored, Listing};
+use semver::Version;
+
+use crate::payload::Payload;
+use crate::run::{Event, Ignored, Listing, Resolution};
 use crate::testkit::{Harness, Outside, WorkflowBuilder, final_phase, handler, phase, workflow};
 
 fn name(text: &str) -> crate::id::HandlerName {
@@ -242,6 +245,36 @@ fn a_phase_waits_for_a_worker() {
             ),
         ],
     );
+}
+
+#[test]
+fn an_answer_that_says_nothing_new_changes_nothing() {
+    let mut harness = Harness::start_with(plain("a"), absent("a"));
+    let (entry, nonce) = (1, harness.run.head.entry.nonce);
+    let found =
+        |handler, version| Event::Resolved { entry, nonce, handlers: vec![Resolution { handler, version, slots: 1 }] };
+    let one = Some(Version::new(1, 0, 0));
+    for (event, expected) in [
+        (found(0, None), Some(Ignored::Stale)),
+        (found(7, one.clone()), Some(Ignored::Stale)),
+        (found(0, one.clone()), None),
+        (found(0, one), Some(Ignored::Stale)),
+        (found(0, Some(Version::new(2, 0, 0))), Some(Ignored::Stale)),
+        (
+            Event::Enumerated { entry, nonce, handler: 0, listing: Ok(Listing { total: 5, stored: true }) },
+            Some(Ignored::Stale),
+        ),
+        (
+            Event::Enumerated { entry, nonce, handler: 9, listing: Ok(Listing { total: 5, stored: true }) },
+            Some(Ignored::UnknownHandler),
+        ),
+        (Event::Concluded { entry, nonce, output: Ok(Payload::null()) }, Some(Ignored::TooLate)),
+    ] {
+        assert_eq!(harness.deliver(&event), expected, "{event:?}");
+    }
+    harness.play("done:a:0");
+    let concluded = Event::Concluded { entry, nonce, output: Ok(Payload::null()) };
+    assert_eq!(harness.deliver(&concluded), Some(Ignored::TooLate), "the phase is not final");
 }
 
 fn list(listing: Result<Listing, JobError>) -> Outside {
