@@ -10,7 +10,7 @@ use crate::message::outcome::JobError;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
-/// What has changed besides the head, which is written whole.
+/// What has changed besides the head, which is written whole. What is forgotten goes after the rest is written.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Delta {
     /// Bytes of terminal-job bitmaps to be overwritten.

@@ -210,6 +210,7 @@ impl Turn<'_> {
         match head.outputs.iter_mut().find(|earlier| earlier.phase == outputs.phase) {
             Some(earlier) => {
                 let (entry, nonce, handlers) = (earlier.entry, earlier.nonce, earlier.handlers.len() as u16);
+                self.run.delta.outputs.retain(|page| page.entry != entry);
                 self.run.delta.forget_outputs.push(ForgottenEntry { entry, nonce, handlers });
                 *earlier = outputs;
             }

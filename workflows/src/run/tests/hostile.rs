@@ -88,3 +88,22 @@ fn a_long_error_does_not_swell_the_head() {
     assert!(harness.run.head.to_json().len() < 10_000);
     assert!(serde_json::to_vec(&harness.stored.history).unwrap().len() < 10_000);
 }
+
+#[test]
+fn outputs_that_go_are_not_written() {
+    let round = phase("work").to("end").on_error("work").handler(handler("a").count(2));
+    let mut harness = Harness::start(workflow("round").phase(round).phase(final_phase("end")).build());
+    for _ in 0..2 {
+        // All in one commit, as when a batch of events goes round the loop.
+        for event in [harness.report_of("out", "a:0"), harness.report_of("fatal", "a:1"), harness.phase_finished()] {
+            assert_eq!(harness.try_apply(&event), Ok(None));
+        }
+    }
+    let delta = harness.run.take_delta();
+    let pages: Vec<_> = delta.outputs.iter().map(|page| page.entry).collect();
+    let gone: Vec<_> = delta.forget_outputs.iter().map(|gone| gone.entry).collect();
+    assert_eq!((pages, gone), (vec![2], vec![1]));
+    assert!(delta.bits.is_empty() && delta.exceptions.is_empty(), "{delta:?}");
+    assert_eq!(delta.forget_jobs.iter().map(|gone| gone.entry).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(delta.failures.iter().map(|failure| failure.entry).collect::<Vec<_>>(), [1, 2]);
+}
