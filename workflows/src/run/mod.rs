@@ -41,7 +41,7 @@ pub const DEFAULT_WINDOW: u32 = 1024;
 /// The largest window that follows the number of slots: workers may claim any number of them.
 pub const LARGEST_WINDOW: u32 = 65_536;
 
-/// How many failures of an entry are kept in full; further ones are counted.
+/// How many failures of a handler of an entry are kept in full; further ones are counted.
 pub const MAX_FAILURES_KEPT: u64 = 1000;
 
 /// How long a finished phase waits to be moved on before its end is announced again.

@@ -31,9 +31,10 @@ impl Turn<'_> {
         if matches!(self.run.head.entry.stage, Stage::Finished { .. }) {
             return Err(Ignored::TooLate);
         }
-        let Some((place, spec)) = self.phase().and_then(|phase| phase.handler(name)) else {
-            return Err(Ignored::UnknownHandler);
-        };
+        let mut handlers = self.run.head.entry.handlers.iter();
+        let place = handlers.position(|handler| handler.name == *name);
+        let spec = self.phase().and_then(|phase| phase.handler(name));
+        let (Some(place), Some((_, spec))) = (place, spec) else { return Err(Ignored::UnknownHandler) };
         let retry = spec.retry;
         let mut accepted = self.ranges_done(place, done);
         let mut outputs = Vec::new();
@@ -65,8 +66,8 @@ impl Turn<'_> {
 
     /// The fence: whether this attempt is the job's last, is out, and has not been reported on.
     fn is_current(&self, place: usize, index: JobIndex, attempt: u32) -> bool {
-        let jobs = &self.run.jobs[place];
-        if index >= self.run.head.entry.handlers[place].cursor || jobs.terminal.contains(index) {
+        let (handler, jobs) = (&self.run.head.entry.handlers[place], &self.run.jobs[place]);
+        if handler.out == 0 || index >= handler.cursor || jobs.terminal.contains(index) {
             return false;
         }
         match jobs.exception(index) {

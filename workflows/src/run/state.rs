@@ -24,8 +24,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run as it was stored.
-    pub fn from_parts(head: Head, jobs: Vec<JobSet>) -> Self {
+    /// A run as it was stored. Handlers without a job set get an empty one.
+    pub fn from_parts(head: Head, mut jobs: Vec<JobSet>) -> Self {
+        jobs.resize(head.entry.handlers.len(), JobSet::default());
         Self { head, jobs, delta: Delta::default() }
     }
 

@@ -2,9 +2,9 @@
 
 use super::{guarded, plain};
 use crate::definition::Tolerance;
-use crate::id::HandlerName;
+use crate::id::{HandlerName, PhaseName};
 use crate::message::outcome::{JobError, Outcome, Status};
-use crate::run::{Event, Ignored, MAX_ENTRIES, RunState, Step, apply};
+use crate::run::{Event, Ignored, MAX_ENTRIES, Run, RunState, Step, apply};
 use crate::testkit::{Harness, Outside, check_state, check_step, final_phase, handler, phase, workflow};
 
 /// Applies an event outside of the harness's commits, which would not take a run that was tampered with.
@@ -87,6 +87,29 @@ fn a_long_error_does_not_swell_the_head() {
     let harness = Harness::start_with(plain(handler("a").each("data")), outside);
     assert!(harness.run.head.to_json().len() < 10_000);
     assert!(serde_json::to_vec(&harness.stored.history).unwrap().len() < 10_000);
+}
+
+#[test]
+fn state_that_does_not_fit_together_does_not_bring_the_coordinator_down() {
+    let two = || guarded(handler("a").count(2));
+    let damages: [fn(&mut Harness); 5] = [
+        |harness| harness.run = Run::from_parts(harness.run.head.clone(), Vec::new()),
+        |harness| harness.run.head.entry.handlers.clear(),
+        |harness| harness.run.head.entry.handlers[0].name = HandlerName::new("b").unwrap(),
+        |harness| harness.run.head.entry.phase = PhaseName::new("nowhere").unwrap(),
+        |harness| harness.run.head.entry.handlers[0].out = 0,
+    ];
+    for damage in damages {
+        let sound = Harness::start(two());
+        let (done, end) = (sound.report_of("done", "a:0"), sound.phase_finished());
+        for event in [done, sound.report_of("fatal", "a:1"), end, Event::Wake, sound.cancel()] {
+            let mut harness = sound.clone();
+            damage(&mut harness);
+            harness.run = Run::from_parts(harness.run.head.clone(), harness.run.jobs.clone());
+            let moment = harness.moment();
+            let _step = apply(&harness.workflow, &mut harness.run, &event, moment);
+        }
+    }
 }
 
 #[test]
