@@ -116,13 +116,12 @@ impl Turn<'_> {
     }
 
     fn failed(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
-        let error = outcome.error.clone();
-        let error = error.unwrap_or_else(|| JobError::new("error", "the worker did not say why"));
-        self.try_failed(place, outcome, self.record_of(place, outcome), error, retry);
+        let (before, unsaid) = (self.record_of(place, outcome), JobError::new("error", "the worker did not say why"));
+        self.try_failed(place, outcome, before, outcome.error.as_ref().unwrap_or(&unsaid), retry);
     }
 
     /// A try that counts has failed: another follows after the backoff, unless it was the last.
-    fn try_failed(&mut self, place: usize, outcome: &Outcome, before: Exception, error: JobError, retry: RetryPolicy) {
+    fn try_failed(&mut self, place: usize, outcome: &Outcome, before: Exception, error: &JobError, retry: RetryPolicy) {
         let failed_tries = before.failed_tries.saturating_add(1);
         if !error.retry || failed_tries >= retry.max_attempts {
             return self.fail_for_good(place, outcome, error);
@@ -144,7 +143,7 @@ impl Turn<'_> {
                 let record = Exception { redelivered: before.redelivered.saturating_add(1), ..before };
                 if before.redelivered > 0 {
                     let words = format!("its worker was lost {} times while it was out", record.redelivered);
-                    return self.try_failed(place, outcome, record, JobError::new("worker-lost", words), retry);
+                    return self.try_failed(place, outcome, record, &JobError::new("worker-lost", words), retry);
                 }
                 return self.wait(place, outcome.index, record, Millis(0));
             }
@@ -178,13 +177,13 @@ impl Turn<'_> {
         self.run.delta.exceptions.push(change);
     }
 
-    fn fail_for_good(&mut self, place: usize, outcome: &Outcome, error: JobError) {
+    fn fail_for_good(&mut self, place: usize, outcome: &Outcome, error: &JobError) {
         let entry = self.run.head.entry.number;
         let handler = &mut self.run.head.entry.handlers[place];
         handler.out -= 1;
         handler.failed += 1;
         if handler.first_failure.is_none() {
-            let short = failure::shortened(&error, failure::MAX_HEAD_MESSAGE_BYTES);
+            let short = failure::shortened(error, failure::MAX_HEAD_MESSAGE_BYTES);
             (handler.first_failure, handler.first_failed) = (Some(short), Some(outcome.index));
         }
         if handler.failed <= MAX_FAILURES_KEPT {
@@ -193,7 +192,7 @@ impl Turn<'_> {
                 handler: place as u16,
                 index: outcome.index,
                 attempt: outcome.attempt,
-                error: failure::shortened(&error, failure::MAX_MESSAGE_BYTES),
+                error: failure::shortened(error, failure::MAX_MESSAGE_BYTES),
                 at: self.moment.now,
             });
         }
