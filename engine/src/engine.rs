@@ -150,6 +150,9 @@ impl Engine {
         if let Some(size) = data.as_ref().map(Payload::len).filter(|&size| size > limit) {
             return Err(EngineError::TooLarge { what: "run data", size, limit });
         }
+        if let Some(Err(words)) = data.as_ref().map(|data| data.check(limit)) {
+            return Err(EngineError::Invalid(format!("`data` {words}")));
+        }
         let run = match &key {
             Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
                 return Err(EngineError::Invalid(format!(

@@ -163,6 +163,11 @@ async fn submissions_by_message_are_answered(mut world: World) {
         (json!({ "v": 1, "workflow": "ecko" }).to_string(), Refused::KIND, "did you mean `echo`?"),
         (json!({ "v": 1, "definition": wrong }).to_string(), Refused::KIND, "bb"),
         (json!({ "v": 1 }).to_string(), Refused::KIND, "say what to run"),
+        (
+            format!(r#"{{"v":1,"workflow":"echo","data":{}1{}}}"#, "[".repeat(101), "]".repeat(101)),
+            Refused::KIND,
+            "101 deep",
+        ),
         ("{".into(), Refused::KIND, "line 1 column"),
     ]
     .into_iter()
@@ -191,13 +196,16 @@ async fn an_output_that_is_too_large_is_a_failure(mut world: World) {
         .start_worker(|worker| {
             worker
                 .handler("Large", "1.0.0", |_: Value, _: Context| async { Ok::<_, HandlerError>("x".repeat(2 << 20)) })
+                .handler("Deep", "1.0.0", |_: Value, _: Context| async {
+                    Ok::<_, HandlerError>((0..101).fold(json!(1), |deep, _| json!([deep])))
+                })
                 .handler("NoJson", "1.0.0", |_: Value, _: Context| async {
                     let map: std::collections::BTreeMap<Vec<u8>, u8> = [(vec![1], 2)].into();
                     Ok::<_, HandlerError>(map)
                 })
         })
         .await;
-    for handler in ["Large", "NoJson"] {
+    for handler in ["Large", "Deep", "NoJson"] {
         let definition = json!({
             "workflow": "outputs",
             "phases": { "only": { "is_initial": true, "is_final": true, "handlers": [handler] } }

@@ -14,6 +14,9 @@ use serde_json::value::RawValue;
 pub struct Payload(Arc<RawValue>);
 
 impl Payload {
+    /// The deepest nesting that is taken: what is deeper could be stored, but not be read by those it is meant for.
+    pub const MAX_DEPTH: usize = 100;
+
     /// The payload that `value` serialises to.
     ///
     /// # Errors
@@ -63,6 +66,26 @@ impl Payload {
         false
     }
 
+    /// How deep its lists and objects are nested.
+    pub fn depth(&self) -> usize {
+        depth(self.as_json())
+    }
+
+    /// Whether it keeps the limits: at most `max_bytes` long, nested at most [`MAX_DEPTH`](Self::MAX_DEPTH) deep.
+    ///
+    /// # Errors
+    /// What is wrong, in words that follow the name of the thing.
+    pub fn check(&self, max_bytes: usize) -> Result<(), String> {
+        if self.len() > max_bytes {
+            return Err(format!("is {} bytes long; at most {max_bytes} are taken", self.len()));
+        }
+        let depth = self.depth();
+        if depth > Self::MAX_DEPTH {
+            return Err(format!("is nested {depth} deep; at most {} is taken", Self::MAX_DEPTH));
+        }
+        Ok(())
+    }
+
     /// Reads it as a `T`.
     ///
     /// # Errors
@@ -101,5 +124,44 @@ impl fmt::Debug for Payload {
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_json())
+    }
+}
+
+/// The nesting of `json`, which is sound JSON.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nesting_is_counted_outside_of_texts() {
+        for (json, expected) in [
+            ("1", 0),
+            ("[]", 1),
+            (r#"{"a":[{}],"b":[[1]]}"#, 3),
+            (r#""[[[""#, 0),
+            (r#"["\"[", "\\", "["]"#, 1),
+            (r#"[{"]":"\\\""},[2]]"#, 2),
+        ] {
+            assert_eq!(depth(json), expected, "{json}");
+        }
     }
 }

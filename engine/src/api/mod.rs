@@ -6,7 +6,6 @@
 
 mod auth;
 mod dead;
-mod depth;
 mod error;
 mod extract;
 mod failures;
@@ -33,7 +32,6 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::{ExposureError, check_exposure};
-pub use depth::MAX_DATA_DEPTH;
 pub use extract::MAX_BODY_BYTES;
 pub use server::serve;
 pub use wait::MAX_WAIT;

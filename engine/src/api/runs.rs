@@ -15,11 +15,11 @@ use phasework_workflows::run::Head;
 use phasework_workflows::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Api;
 use super::error::ApiError;
 use super::extract::{Json, MaybeJson, Params, RunOfPath, page_length};
 use super::view::{HistoryView, OrderedView, RunView, SubmittedView};
 use super::wait::Wait;
-use super::{Api, depth};
 use crate::engine::{Engine, RunDetail, Submission, ToRun};
 use crate::registry::KnownWorker;
 
@@ -58,9 +58,6 @@ impl SubmitRequest {
             (None, None, Some(definition)) => ToRun::Definition(text_of(&definition)?),
             (None, None, None) => ToRun::Nothing,
         };
-        if let Some(data) = &self.data {
-            depth::check(data)?;
-        }
         Ok(Submission { what, data: self.data, key: self.key })
     }
 }

@@ -170,9 +170,8 @@ async fn begin(engine: &Engine, order: &StartRun) -> Result<Result<Turned, Refus
         return Ok(Err(refused("unknown-workflow", message)));
     };
     let limit = engine.parts.config.max_payload_bytes;
-    if let Some(size) = order.data.as_ref().map(phasework_workflows::Payload::len).filter(|&size| size > limit) {
-        let message = format!("run data of {size} bytes is too large; at most {limit} are taken");
-        return Ok(Err(refused("too-large", message)));
+    if let Some(Err(words)) = order.data.as_ref().map(|data| data.check(limit)) {
+        return Ok(Err(refused("too-large", format!("run data {words}"))));
     }
     let (run, step) = start(&workflow, order, moment(engine));
     tracing::info!(run = %order.run, workflow = %workflow.name, revision = %workflow.revision, "run started");

@@ -131,13 +131,13 @@ impl Intake {
     }
 }
 
-/// Holds an outcome to the limits, whatever worker it came from: an output that is too large is a failure for good.
+/// Holds an outcome to the limits, whatever worker it came from: an output that is too large or nested too
+/// deep is a failure for good.
 fn limit(outcome: &mut Outcome, max: usize) {
-    if let Some(size) = outcome.output.as_ref().map(phasework_workflows::Payload::len).filter(|&size| size > max) {
-        let words = format!("its output of {size} bytes is too large; at most {max} are taken");
+    if let Some(Err(words)) = outcome.output.as_ref().map(|output| output.check(max)) {
         outcome.status = Status::Failed;
         outcome.output = None;
-        outcome.error = Some(JobError::new("output", words).for_good());
+        outcome.error = Some(JobError::new("output", format!("its output {words}")).for_good());
     }
     if let Some(error) = &mut outcome.error
         && error.message.len() > MAX_ERROR_BYTES

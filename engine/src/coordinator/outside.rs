@@ -181,10 +181,7 @@ fn input(spec: &HandlerSpec, scope: &Scope, items: &Items, index: u64, limit: us
         }
     };
     let payload = Payload::from(input);
-    if payload.len() > limit {
-        let words = format!("{} bytes are too large; at most {limit} are taken", payload.len());
-        return Err(input_fault(spec, index, &words));
-    }
+    payload.check(limit).map_err(|words| input_fault(spec, index, &words))?;
     Ok(payload)
 }
 
@@ -215,10 +212,8 @@ async fn output(engine: &Engine, hot: &mut HotRun, data: Option<&Payload>) -> Re
     };
     let payload = Payload::from(output);
     let limit = engine.parts.config.max_payload_bytes;
-    if payload.len() > limit {
-        let words = format!("the run's result of {} bytes is too large; at most {limit} are taken", payload.len());
-        return Err(Fault::Job(JobError::new("limit", words).for_good()));
-    }
+    let too_much = |words| Fault::Job(JobError::new("limit", format!("the run's result {words}")).for_good());
+    payload.check(limit).map_err(too_much)?;
     Ok(payload)
 }
 
