@@ -1,0 +1,92 @@
+//! The command line as clap reads it. The arguments of a command stand with the command.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{apply, completions, dead, demo, run, runs, serve, validate, version, workers, workflows};
+
+const EXAMPLES: &str = "\
+Examples:
+  phasework demo                                      see a workflow run, with nothing to install
+  phasework serve --broker memory: --store memory:    an engine in one process
+  phasework validate search.json                      check a definition, without a server
+  phasework run search.json --data '{\"q\":\"rust\"}' --follow
+  phasework runs list --state live
+
+Exit codes:
+  0  done
+  1  the run failed, was canceled or halted; or what was asked about is bad
+  2  the command line or its input makes no sense
+  3  the server cannot be reached, or cannot serve now
+  4  there is no such thing
+  130  ended by Ctrl-C";
+
+/// Runs JSON-defined workflows over message queues.
+#[derive(Debug, Parser)]
+#[command(name = "phasework", version, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a run, and perhaps watch it
+    Run(run::RunArgs),
+    /// Look at runs, cancel them
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
+    /// Look at stored workflows
+    #[command(subcommand)]
+    Workflows(workflows::WorkflowsCommand),
+    /// Store workflow definitions
+    Apply(apply::ApplyArgs),
+    /// Check workflow definitions, without a server
+    Validate(validate::ValidateArgs),
+    /// Look at dead letters, put them back or drop them
+    #[command(subcommand)]
+    Dead(dead::DeadCommand),
+    /// List the workers and the handlers they host
+    Workers(workers::WorkersArgs),
+    /// Run the engine: coordinators and the HTTP API
+    Serve(Box<serve::ServeArgs>),
+    /// See a workflow run: everything in one process, nothing to install
+    Demo(demo::DemoArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the version
+    Version(version::VersionArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory as _};
+
+    use super::Cli;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Checks the help of a command and of those below it; how many there were.
+    fn check_help(command: &mut Command, path: &str) -> usize {
+        let path = format!("{path} {}", command.get_name());
+        let help = command.render_long_help().to_string();
+        assert!(help.contains("Usage:"), "{path}:\n{help}");
+        assert!(command.get_about().is_some(), "{path} does not say what it does");
+        let below: Vec<_> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+        assert!(!below.is_empty() || help.contains("\nExamples:\n"), "{path} shows no examples:\n{help}");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{path}: {} has no help", argument.get_id());
+        }
+        let below = below.iter().filter(|name| *name != "help");
+        let below = below.map(|name| check_help(command.find_subcommand_mut(name).unwrap(), &path));
+        1 + below.sum::<usize>()
+    }
+
+    #[test]
+    fn every_command_teaches_how_to_use_it() {
+        assert_eq!(check_help(&mut Cli::command(), ""), 21);
+    }
+}

@@ -1,0 +1,189 @@
+//! Speaks to a server's HTTP API: one request, one answer, and what went wrong in words with the right exit code.
+//! Knows no resource, prints nothing and never asks twice.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure};
+use crate::views::{ErrorEnvelope, ErrorView};
+
+/// How long a server may take to answer, besides the time it is asked to wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// Which server to speak to.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct Server {
+    /// Where the API is.
+    #[arg(long, env = "PHASEWORK_API", value_name = "URL", default_value = "http://127.0.0.1:7180")]
+    pub(crate) url: String,
+    /// The token that the server asks for.
+    #[arg(long, env = "PHASEWORK_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+/// A server.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    http: Client,
+    base: Url,
+    token: Option<String>,
+}
+
+/// What a request asks besides its path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ask<'a> {
+    /// The part after `?`.
+    pub(crate) query: Vec<(&'a str, String)>,
+    /// How long the server is asked to wait before it answers.
+    pub(crate) wait: Duration,
+}
+
+impl Api {
+    /// A server; nothing is sent yet.
+    pub(crate) fn new(server: &Server) -> Result<Self, Failure> {
+        let base = Url::parse(&server.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let base = base.filter(Url::has_host).ok_or_else(|| {
+            Failure::usage("the server's URL is not one").hint("--url and PHASEWORK_API take http://127.0.0.1:7180")
+        })?;
+        let mut builder = Client::builder().connect_timeout(Duration::from_secs(5)).user_agent("phasework-cli");
+        if is_loopback(&base) {
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| Failure::usage(format!("cannot set up TLS: {}", chain(&error))))?;
+        Ok(Self { http, base, token: server.token.clone().filter(|token| !token.is_empty()) })
+    }
+
+    /// The address that the server is asked at.
+    pub(crate) fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Reads.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], ask: Ask<'_>) -> Result<T, Failure> {
+        let request = self.request(Method::GET, path).query(&ask.query).timeout(ANSWER_TIMEOUT + ask.wait);
+        self.send(request).await
+    }
+
+    /// Orders something, with a JSON body.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Sends a text to be judged or stored.
+    pub(crate) async fn send_text(&self, method: Method, path: &[&str], text: &str) -> Result<Value, Failure> {
+        let request = self.request(method, path).header("content-type", "application/json");
+        self.send(request.body(text.to_owned())).await
+    }
+
+    /// Removes.
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        let request = self.http.request(method, url).timeout(ANSWER_TIMEOUT);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
+            // Where nothing is said, nothing is missing.
+            let body = if body.is_empty() { b"null".as_slice() } else { &body };
+            return serde_json::from_slice(body).map_err(|error| self.foreign(&format!("cannot be read: {error}")));
+        }
+        match serde_json::from_slice::<ErrorEnvelope>(&body) {
+            Ok(envelope) => Err(self.refusal(status, envelope.error)),
+            Err(_) => Err(self.foreign(&format!("is {status}"))),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let (what, hint) = if error.is_timeout() {
+            ("does not answer in time", "is it very busy? `phasework serve` logs what it is doing")
+        } else if error.is_connect() {
+            (
+                "cannot be reached",
+                "is it running? `phasework serve` starts one; --url or PHASEWORK_API says where it is",
+            )
+        } else {
+            ("broke off", "what was asked for may have been done; look before asking again")
+        };
+        Failure::new(Exit::Unreachable, format!("the server at {} {what}: {}", self.address(), chain(error))).hint(hint)
+    }
+
+    fn foreign(&self, what: &str) -> Failure {
+        let message = format!("the answer of the server at {} {what}", self.address());
+        Failure::new(Exit::Unreachable, message).hint("is it phasework? --url or PHASEWORK_API says where it is")
+    }
+
+    fn refusal(&self, status: StatusCode, error: ErrorView) -> Failure {
+        let (exit, hint) = match status {
+            StatusCode::NOT_FOUND => (Exit::NotFound, None),
+            StatusCode::UNAUTHORIZED => {
+                (Exit::Usage, Some("--token or PHASEWORK_TOKEN gives the token that the server asks for"))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                (Exit::Unreachable, Some("try again; GET /health/ready tells what it waits for"))
+            }
+            status if status.is_client_error() => (Exit::Usage, None),
+            _ => (Exit::Unreachable, Some("its log says more")),
+        };
+        // Of other refusals the message says it all: what is wrong is not in a text that a person wrote.
+        let problems = if status == StatusCode::UNPROCESSABLE_ENTITY { error.problems } else { Vec::new() };
+        Failure { hint: hint.map(str::to_owned), problems, ..Failure::new(exit, error.message) }
+    }
+}
+
+/// Reads an answer, or a part of one, for showing it to a person.
+pub(crate) fn read<T: DeserializeOwned>(answer: Value) -> Result<T, Failure> {
+    serde_json::from_value(answer).map_err(|error| {
+        Failure::new(Exit::Unreachable, format!("the server's answer cannot be read: {error}"))
+            .hint("is it of another version? --output json shows the answer as it is")
+    })
+}
+
+/// Whether an address is on this machine, where no proxy belongs in between.
+fn is_loopback(url: &Url) -> bool {
+    match url.host_str() {
+        Some("localhost") => true,
+        Some(host) => {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
+}
+
+/// An error with its causes, none said twice, without the address that is said already.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        // The HTTP client's own name for a step says nothing to a person.
+        if !text.contains(&words) && !words.starts_with("client error (") {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}

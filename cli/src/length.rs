@@ -1,0 +1,92 @@
+//! Lengths of time as people type and read them. Reads what a definition takes, and writes what is quickly understood.
+
+use std::time::Duration;
+
+use phasework_workflows::time::{Millis, Timestamp};
+
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// Reads `500ms`, `30s`, `5m`, `24h`, `7d`.
+pub(crate) fn parse(text: &str) -> Result<Millis, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor = UNITS.into_iter().find(|(name, _)| *name == unit.trim_start()).map(|(_, factor)| factor);
+    let length = factor.and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor));
+    length.map(Millis).ok_or_else(|| format!("`{text}` is not a length of time such as 500ms, 30s, 5m, 24h or 7d"))
+}
+
+/// As [`parse`], for clap.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    parse(text).map(Duration::from)
+}
+
+/// Writes a length with as much precision as it deserves: `340ms`, `1.2s`, `2m 05s`, `3h 12m`, `2d 4h`.
+pub(crate) fn words(length: Millis) -> String {
+    let seconds = length.0 / 1000;
+    match seconds {
+        0 => format!("{}ms", length.0),
+        1..10 => format!("{:.1}s", length.0 as f64 / 1000.0),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// How long ago something was.
+pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
+    match now.since(at).0 {
+        0..1000 => "just now".to_owned(),
+        ms @ 1000..10_000 => format!("{}s ago", ms / 1000),
+        ms => format!("{} ago", words(Millis(ms))),
+    }
+}
+
+/// A point in time as a person reads it, in UTC: `2026-01-31 12:00:00.123`.
+pub(crate) fn moment(at: Timestamp) -> String {
+    at.to_string().replacen('T', " ", 1).trim_end_matches('Z').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_as_in_definitions() {
+        for (text, expected) in [
+            ("500ms", Some(500)),
+            ("30s", Some(30_000)),
+            ("5m", Some(300_000)),
+            ("24h", Some(86_400_000)),
+            ("7d", Some(604_800_000)),
+            ("30", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("213503982335d", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text).ok().map(|length| length.0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_written_with_the_precision_they_deserve() {
+        for (ms, expected) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1_240, "1.2s"),
+            (12_900, "12s"),
+            (125_000, "2m 05s"),
+            (11_520_000, "3h 12m"),
+            (187_200_000, "2d 4h"),
+        ] {
+            assert_eq!(words(Millis(ms)), expected);
+        }
+        let at = Timestamp::from_millis(1_763_000_000_123);
+        assert_eq!(moment(at), "2025-11-13 02:13:20.123");
+        for (later, expected) in [(0, "just now"), (3_900, "3s ago"), (60_000, "1m 00s ago")] {
+            assert_eq!(ago(at, at.plus(Millis(later))), expected);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What happened to a run, phase by phase: a history, read as a server tells it, folded into visits. Shows nothing.
+
+use phasework_workflows::time::{Millis, Timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::views::CauseView;
+
+/// Something that happened to a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// Its number.
+    pub(crate) n: u64,
+    /// When.
+    pub(crate) at: Timestamp,
+    /// What: `started`, `entered`, `pinned`, `finished`, `halted`, `ended`.
+    pub(crate) kind: String,
+    /// What it says about that.
+    pub(crate) fields: Value,
+}
+
+impl Event {
+    /// Reads an event; `what` is its kind with the fields inside, or its kind with the fields beside.
+    pub(crate) fn read(value: &Value) -> Option<Self> {
+        let n = value.get("n")?.as_u64()?;
+        let at = serde_json::from_value(value.get("at")?.clone()).ok()?;
+        let (kind, fields) = match value.get("what")? {
+            Value::String(kind) => (kind.clone(), value.clone()),
+            Value::Object(what) => what.iter().next().map(|(kind, fields)| (kind.clone(), fields.clone()))?,
+            _ => return None,
+        };
+        Some(Self { n, at, kind, fields })
+    }
+
+    fn text(&self, field: &str) -> Option<&str> {
+        self.fields.get(field)?.as_str()
+    }
+
+    /// The entry it belongs to.
+    pub(crate) fn entry(&self) -> Option<u32> {
+        self.fields.get("entry")?.as_u64()?.try_into().ok()
+    }
+
+    /// In a few words.
+    pub(crate) fn words(&self) -> String {
+        let text = |field| self.text(field).unwrap_or("?");
+        match self.kind.as_str() {
+            "started" => format!("started, of revision {}", text("revision")),
+            "entered" => {
+                let by_error = self.fields.get("on_error").and_then(Value::as_bool) == Some(true);
+                format!("entered `{}`{}", text("phase"), if by_error { ", because of an error" } else { "" })
+            }
+            "pinned" => format!("took {} {}", text("handler"), text("version")),
+            "finished" => {
+                let tallies: Vec<_> = self.tallies().iter().map(Tally::words).collect();
+                let about = if tallies.is_empty() { String::new() } else { format!(": {}", tallies.join(", ")) };
+                format!("phase {}{about}", text("status"))
+            }
+            "halted" => match self.cause() {
+                Some(cause) => format!("halted {}", cause.words()),
+                None => "halted".to_owned(),
+            },
+            "ended" => {
+                let reason = self.text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
+                format!("ended {}{reason}", text("state"))
+            }
+            other => other.to_owned(),
+        }
+    }
+
+    fn tallies(&self) -> Vec<Tally> {
+        let tallies = self.fields.get("handlers").cloned().unwrap_or_default();
+        serde_json::from_value(tallies).unwrap_or_default()
+    }
+
+    /// What made it halt; the error of a cause stands inside it or beside.
+    fn cause(&self) -> Option<CauseView> {
+        let mut cause = self.fields.get("cause").or_else(|| self.fields.get("error"))?.clone();
+        if let (Some(Value::Object(error)), Some(fields)) = (cause.get("error").cloned(), cause.as_object_mut()) {
+            fields.extend(error);
+        }
+        serde_json::from_value(cause).ok()
+    }
+}
+
+/// What a handler came to within an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Tally {
+    #[serde(alias = "name")]
+    pub(crate) handler: String,
+    #[serde(default)]
+    pub(crate) total: Option<u64>,
+    #[serde(default)]
+    pub(crate) done: u64,
+    #[serde(default)]
+    pub(crate) failed: u64,
+    #[serde(default)]
+    pub(crate) retried: u64,
+}
+
+impl Tally {
+    /// `PageDownloader 36/37, 1 failed, 4 retried`.
+    pub(crate) fn words(&self) -> String {
+        let total = self.total.map_or("?".to_owned(), |total| total.to_string());
+        let mut words = format!("{} {}/{total}", self.handler, self.done);
+        for (count, what) in [(self.failed, "failed"), (self.retried, "retried")] {
+            if count > 0 {
+                words.push_str(&format!(", {count} {what}"));
+            }
+        }
+        words
+    }
+}
+
+/// One visit of the run to a phase.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Visit {
+    /// The entry's number.
+    pub(crate) entry: u32,
+    /// The phase.
+    pub(crate) phase: String,
+    /// Whether an error led there.
+    pub(crate) on_error: bool,
+    /// When it began.
+    pub(crate) entered_at: Timestamp,
+    /// When it was left, or the run ended in it.
+    pub(crate) left_at: Option<Timestamp>,
+    /// `succeeded` or `failed`, once it has finished.
+    pub(crate) status: Option<String>,
+    /// What its handlers came to.
+    pub(crate) tallies: Vec<Tally>,
+}
+
+impl Visit {
+    /// How long it took.
+    pub(crate) fn took(&self) -> Option<Millis> {
+        self.left_at.map(|left| left.since(self.entered_at))
+    }
+}
+
+/// What happened to a run, phase by phase.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Timeline {
+    /// The visits, in their order.
+    pub(crate) visits: Vec<Visit>,
+    /// The number of the last event that is folded in.
+    pub(crate) last: u64,
+}
+
+impl Timeline {
+    /// Folds in one more event; one that was folded in before changes nothing.
+    pub(crate) fn add(&mut self, event: &Event) {
+        if event.n <= self.last {
+            return;
+        }
+        self.last = event.n;
+        match event.kind.as_str() {
+            "entered" => {
+                self.leave(event.at);
+                self.visits.push(Visit {
+                    entry: event.entry().unwrap_or_default(),
+                    phase: event.text("phase").unwrap_or("?").to_owned(),
+                    on_error: event.fields.get("on_error").and_then(Value::as_bool) == Some(true),
+                    entered_at: event.at,
+                    left_at: None,
+                    status: None,
+                    tallies: Vec::new(),
+                });
+            }
+            "finished" => {
+                if let Some(visit) = self.visits.last_mut() {
+                    visit.status = event.text("status").map(str::to_owned);
+                    visit.tallies = event.tallies();
+                }
+            }
+            "ended" => self.leave(event.at),
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, at: Timestamp) {
+        if let Some(visit) = self.visits.last_mut().filter(|visit| visit.left_at.is_none()) {
+            visit.left_at = Some(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn history() -> Vec<Value> {
+        let at = |second: u32| format!("2026-01-31T12:00:{second:02}Z");
+        let tally = json!([{ "handler": "H", "total": 3, "done": 2, "failed": 1, "retried": 4, "digest": "0" }]);
+        let cause = json!({ "phase": "b", "handler": "H", "index": 2,
+                            "error": { "kind": "panic", "message": "boom", "retry": true } });
+        vec![
+            json!({ "n": 1, "at": at(0), "what": { "started": { "revision": "r1" } } }),
+            json!({ "n": 2, "at": at(0), "what": { "entered": { "entry": 1, "phase": "a", "on_error": false } } }),
+            json!({ "n": 3, "at": at(1), "what": { "finished": { "entry": 1, "status": "succeeded", "handlers": [] } } }),
+            json!({ "n": 4, "at": at(1), "what": "entered", "entry": 2, "phase": "b", "from": "a", "on_error": true }),
+            json!({ "n": 5, "at": at(2), "what": { "pinned": { "entry": 2, "handler": "H", "version": "1.2.0" } } }),
+            json!({ "n": 6, "at": at(8), "what": "finished", "entry": 2, "status": "failed", "handlers": tally }),
+            json!({ "n": 7, "at": at(8), "what": { "halted": { "cause": cause } } }),
+            json!({ "n": 8, "at": at(9), "what": { "ended": { "state": "canceled", "reason": "enough" } } }),
+        ]
+    }
+
+    #[test]
+    fn events_are_told_in_a_few_words() {
+        let words: Vec<_> = history().iter().map(|value| Event::read(value).unwrap().words()).collect();
+        let expected = [
+            "started, of revision r1",
+            "entered `a`",
+            "phase succeeded",
+            "entered `b`, because of an error",
+            "took H 1.2.0",
+            "phase failed: H 2/3, 1 failed, 4 retried",
+            "halted in phase `b`, H job 2: panic: boom",
+            "ended canceled: enough",
+        ];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_history_folds_into_visits_however_often_it_is_told() {
+        let mut timeline = Timeline::default();
+        for value in history().iter().chain(&history()) {
+            timeline.add(&Event::read(value).unwrap());
+        }
+        let seen: Vec<_> = timeline
+            .visits
+            .iter()
+            .map(|visit| (visit.entry, visit.phase.as_str(), visit.on_error, visit.took().map(|took| took.0)))
+            .collect();
+        assert_eq!(seen, [(1, "a", false, Some(1000)), (2, "b", true, Some(8000))]);
+        assert_eq!(timeline.visits[1].tallies[0].retried, 4);
+        assert_eq!(timeline.last, 8);
+    }
+}

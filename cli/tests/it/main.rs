@@ -1,0 +1,12 @@
+//! The `phasework` command as a person meets it: what is typed, the exit code, what is printed. Everything runs on this
+//! machine's loopback address, and nothing but the program is asked.
+
+#![expect(clippy::unwrap_used, reason = "all of it is tests")]
+
+mod client;
+mod command;
+mod demo;
+mod follow;
+mod offline;
+mod serve;
+mod server;
