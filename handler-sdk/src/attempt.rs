@@ -70,7 +70,8 @@ impl Started {
     fn span(&self) -> tracing::Span {
         let JobGroup { run, workflow, phase, entry, handler, version, .. } = &*self.group;
         let Job { index, attempt, .. } = self.job;
-        tracing::info_span!("job", %run, %workflow, %phase, entry, %handler, %version, job = index, attempt)
+        // Of the highest level, so that warnings keep their run and job when nothing less is logged.
+        tracing::error_span!("job", %run, %workflow, %phase, entry, %handler, %version, job = index, attempt)
     }
 
     async fn handle(&self, began: Instant) -> Ended {
