@@ -174,7 +174,6 @@ async fn begin(engine: &Engine, order: &StartRun) -> Result<Result<Turned, Refus
         return Ok(Err(refused("too-large", format!("run data {words}"))));
     }
     let (run, step) = start(&workflow, order, moment(engine));
-    tracing::info!(run = %order.run, workflow = %workflow.name, revision = %workflow.revision, "run started");
     let hot = HotRun::new(run, workflow, order.data.clone());
     let mut turned = Turned { hot, effects: Vec::new(), answers: Vec::new(), data: order.data.clone() };
     follow(engine, &mut turned, step).await?;

@@ -9,6 +9,7 @@ use phasework_workflows::Payload;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, RunId};
 use phasework_workflows::message::event::{PhaseFinished, PhasesFinished};
 use phasework_workflows::message::job::{CancelJobs, CanceledEntry, InputSource, Job, JobGroup, Jobs};
+use phasework_workflows::message::notice::{Lifecycle, LifecycleEvent};
 use phasework_workflows::message::{Body, encode};
 use phasework_workflows::run::{Dispatch, Effect, JobTicket};
 
@@ -47,6 +48,7 @@ pub(super) async fn messages(
                 Effect::Dispatch(dispatch) => letters.dispatch(engine, packing, pages, hot, &dispatch).await?,
                 Effect::Announce(finished) => letters.announcements.push(finished),
                 Effect::Tell(event) => {
+                    log(&event);
                     let to = Address::Events(event.routing_key().into());
                     letters.others.push(message(to, &event));
                 }
@@ -59,6 +61,18 @@ pub(super) async fn messages(
 
 fn message<T: Body>(to: Address, body: &T) -> Message {
     Message::new(to, T::KIND, encode(body))
+}
+
+/// Each step of a run is a line in the log: one run's id finds its whole story.
+fn log(event: &Lifecycle) {
+    let Lifecycle { event, run, workflow, phase, entry, state, .. } = event;
+    let what = match event {
+        LifecycleEvent::RunStarted => "run started",
+        LifecycleEvent::PhaseFinished => "phase finished",
+        LifecycleEvent::RunHalted => "run halted",
+        LifecycleEvent::RunFinished => "run finished",
+    };
+    tracing::info!(%run, %workflow, %phase, entry, state = &**state, "{what}");
 }
 
 /// Messages in the making.
@@ -117,6 +131,10 @@ impl Letters {
             jobs: Vec::new(),
         };
         let size = packing.size(&dispatch.name);
+        tracing::debug!(
+            run = %group.run, phase = %group.phase, handler = %group.handler, jobs = dispatch.len(), pack = size,
+            "jobs dispatched"
+        );
         let (first, count) = dispatch.fresh.unwrap_or((0, 0));
         if dispatch.stored_inputs {
             for index in first..first + count {
