@@ -63,8 +63,9 @@ end
 
 -- SETRANGE beyond the end doubles what is allocated; a bitmap of 1,000,000 jobs should take little more than its bits.
 local function patch(key, offset, bytes)
-  local size, needed = redis.call('STRLEN', key), offset + #bytes
-  if size >= 1024 and needed > size then
+  local needed = offset + #bytes
+  local size = needed > 1024 and redis.call('STRLEN', key) or 0
+  if size > 0 and needed > size then
     local grown = math.max(needed, size + math.floor(size / 32))
     redis.call('SET', key, redis.call('GET', key) .. string.rep('\0', grown - size))
   end
