@@ -37,9 +37,7 @@ pub(crate) struct Watched {
 pub(crate) async fn follow(api: &Api, run: &str, timeout: Option<Duration>) -> Result<Watched, Failure> {
     let until = timeout.map(|timeout| Instant::now() + timeout);
     let (mut timeline, mut progress) = (Timeline::default(), Progress::new());
-    let watched = watch(api, run, until, &mut timeline, &mut progress).await;
-    progress.clear();
-    let (answer, run) = watched?;
+    let (answer, run) = watch(api, run, until, &mut timeline, &mut progress).await?;
     Ok(Watched { answer, run, timeline })
 }
 

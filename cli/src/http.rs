@@ -187,3 +187,23 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     if text.is_empty() { error.to_string() } else { text }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_is_between_programs_of_one_machine() {
+        for (url, expected) in [
+            ("http://127.0.0.1:7180", true),
+            ("http://127.9.9.9", true),
+            ("http://[::1]:7180", true),
+            ("http://localhost:7180", true),
+            ("http://10.0.0.1:7180", false),
+            ("https://phasework.example", false),
+            ("http://localhost.example", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+}

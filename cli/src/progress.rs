@@ -80,10 +80,17 @@ impl Progress {
     }
 
     /// Leaves only what was said.
-    pub(crate) fn clear(&mut self) {
+    fn clear(&mut self) {
         if let Screen::Bars(bars) = &mut self.screen {
             bars.clear();
         }
+    }
+}
+
+impl Drop for Progress {
+    /// Whoever stops watching leaves nothing that moves behind.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -29,7 +29,9 @@ pub(crate) fn log(format: LogFormat, default: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(wanted.as_deref().unwrap_or(default)).map_err(|error| {
         Failure::usage(format!("{VARIABLE}: {error}")).hint("such as `info` or `phasework_engine=debug,warn`")
     })?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Where the log cannot be written, telling so on stderr would panic in whatever part of the engine had logged.
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let subscriber = subscriber.with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => subscriber.with_ansi(Stream::Err.paint().0).with_target(false).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(true).try_init(),

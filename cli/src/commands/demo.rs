@@ -10,7 +10,7 @@ use clap::Args;
 use phasework_workflows::definition::catalog;
 use serde_json::{Value, json};
 
-use self::stage::Stage;
+use self::stage::{Scene, Stage};
 use super::run::verdict;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::follow::{Watched, follow};
@@ -57,9 +57,14 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs) -> Outcome {
     telemetry::log(LogFormat::Text, "off")?;
     let mut interrupts = Interrupts::listen()?;
-    let stage = Stage::build(args.site.as_deref(), args.keep.as_deref()).await?;
-    introduce(&args, &stage);
-    let outcome = play(&args, &stage, &mut interrupts).await;
+    let mut stage = Stage::build(args.site.as_deref(), args.keep.as_deref()).await?;
+    let scene = stage.scene();
+    introduce(&args, &scene);
+    let outcome = tokio::select! {
+        biased;
+        () = stage.failed() => Err(Failure::new(Exit::Bad, "a part of the demo has died, which is a defect")),
+        outcome = play(&args, &scene, &mut interrupts) => outcome,
+    };
     tokio::select! {
         biased;
         _ = interrupts.next() => Ok(Exit::Interrupted),
@@ -67,25 +72,25 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     }
 }
 
-fn introduce(args: &DemoArgs, stage: &Stage) {
+fn introduce(args: &DemoArgs, scene: &Scene) {
     let paint = Stream::Err.paint();
     let site = if args.site.is_some() { "" } else { ", a small site about sea birds in this process" };
     note(&format!("{} in one process: engine, broker, store and handlers\n", paint.bold("phasework")));
     for (what, value) in
-        [("workflow", paint.cyan(WORKFLOW)), ("site", format!("{}{site}", stage.site())), ("words", args.query.clone())]
+        [("workflow", paint.cyan(WORKFLOW)), ("site", format!("{}{site}", scene.site)), ("words", args.query.clone())]
     {
         note(&format!("  {} {value}", paint.dim(&format!("{what:<8}"))));
     }
     note("");
 }
 
-async fn play(args: &DemoArgs, stage: &Stage, interrupts: &mut Interrupts) -> Outcome {
-    let api = stage.api();
+async fn play(args: &DemoArgs, scene: &Scene, interrupts: &mut Interrupts) -> Outcome {
+    let api = &scene.api;
     let (_, definition) = catalog()
         .iter()
         .find(|(name, _)| *name == WORKFLOW)
         .ok_or_else(|| Failure::new(Exit::Bad, format!("the catalog has no workflow `{WORKFLOW}`")))?;
-    let data = json!({ "site": stage.site(), "query": args.query, "limit": args.limit });
+    let data = json!({ "site": scene.site, "query": args.query, "limit": args.limit });
     let submitted: Submitted = api.post(&["v1", "runs"], &json!({ "definition": definition, "data": data })).await?;
     let run = submitted.run.as_str();
     let watched = tokio::select! {
@@ -101,7 +106,7 @@ async fn play(args: &DemoArgs, stage: &Stage, interrupts: &mut Interrupts) -> Ou
     let failures: Value = api.get(&["v1", "runs", run, "failures"], Default::default()).await?;
     let failures = read::<FailuresPage>(failures)?.failures;
     let Watched { run, timeline, .. } = watched;
-    say(&summary::tell(&run, &timeline, &failures, stage.site(), args.keep.as_deref()))?;
+    say(&summary::tell(&run, &timeline, &failures, &scene.site, args.keep.as_deref()))?;
     // The server that could tell more ends with the demo.
     verdict(&run).map_err(|failure| Failure { hint: None, ..failure })
 }

@@ -74,7 +74,7 @@ impl Place {
     /// Starts the program and leaves it running.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let err = BufReader::new(child.stderr.take().unwrap());
+        let err = child.stderr.take().map(BufReader::new);
         Running { child, err, told: String::new() }
     }
 }
@@ -82,7 +82,8 @@ impl Place {
 /// A program that runs. It ends with this value.
 pub(crate) struct Running {
     child: Child,
-    err: BufReader<ChildStderr>,
+    /// Nothing once nobody listens any more.
+    err: Option<BufReader<ChildStderr>>,
     told: String,
 }
 
@@ -91,7 +92,7 @@ impl Running {
     pub(crate) fn until(&mut self, part: &str) -> String {
         loop {
             let mut line = String::new();
-            let read = self.err.read_line(&mut line).unwrap();
+            let read = self.err.as_mut().unwrap().read_line(&mut line).unwrap();
             assert!(read > 0, "`{part}` was never told:\n{}", self.told);
             self.told.push_str(&line);
             if line.contains(part) {
@@ -106,11 +107,19 @@ impl Running {
         assert!(sent.success());
     }
 
+    /// Closes its stderr: who read it has gone.
+    pub(crate) fn deaf(mut self) -> Self {
+        self.err = None;
+        self
+    }
+
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Done {
         let (mut out, mut err) = (String::new(), std::mem::take(&mut self.told));
         self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
-        self.err.read_to_string(&mut err).unwrap();
+        if let Some(rest) = &mut self.err {
+            rest.read_to_string(&mut err).unwrap();
+        }
         Done { exit: self.child.wait().unwrap().code().unwrap_or(-1), out, err }
     }
 }

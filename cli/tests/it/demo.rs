@@ -38,3 +38,13 @@ fn ctrl_c_cancels_the_demo() {
     assert_eq!(done.exit, 130, "{}", done.err);
     assert!(done.err.contains("the run is canceled"), "{}", done.err);
 }
+
+#[test]
+fn a_reader_that_went_away_does_not_stop_it() {
+    let place = Place::new().with("PHASEWORK_LOG", "info");
+    let mut demo = place.start(&["demo"]);
+    demo.until("> searching");
+    let done = demo.deaf().end();
+    assert_eq!(done.exit, 0);
+    assert!(done.out.contains("Found 17 pages"), "{}", done.out);
+}

@@ -24,14 +24,22 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::{Exit, Failure};
 use crate::http::{Api, Server};
 
+/// What is to be seen of the stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    /// The site that is searched.
+    pub(crate) site: String,
+    /// The API of the engine.
+    pub(crate) api: Api,
+}
+
 /// What the demo runs on.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    site: String,
+    scene: Scene,
     own_site: Option<Site>,
     engine: RunningEngine,
     broker: SharedBroker,
-    api: Api,
     tasks: JoinSet<()>,
     over: CancellationToken,
 }
@@ -63,17 +71,25 @@ impl Stage {
         let (mut tasks, over) = (JoinSet::new(), CancellationToken::new());
         let api = serve_api(&engine, &mut tasks, &over).await?;
         host_handlers(&broker, keep, &mut tasks, &over)?;
-        Ok(Self { site, own_site, engine, broker, api, tasks, over })
+        Ok(Self { scene: Scene { site, api }, own_site, engine, broker, tasks, over })
     }
 
-    /// The site that is searched.
-    pub(crate) fn site(&self) -> &str {
-        &self.site
+    /// What is to be seen of it.
+    pub(crate) fn scene(&self) -> Scene {
+        self.scene.clone()
     }
 
-    /// The API of the engine.
-    pub(crate) const fn api(&self) -> &Api {
-        &self.api
+    /// Returns when a part has ended though nobody asked it to.
+    pub(crate) async fn failed(&mut self) {
+        tokio::select! {
+            biased;
+            () = self.engine.failed() => {}
+            Some(ended) = self.tasks.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a part of the demo ended badly");
+                }
+            }
+        }
     }
 
     /// Takes it down.
