@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`definition`] says what a workflow may contain; [`run`] holds a run's state and the one
 //! function that decides what happens next; [`message`] is what travels between the programs; [`id`], [`time`] and
-//! [`payload`] are the words they share.
+//! [`payload`] are the words they share. For tests, `testkit` builds workflows and plays the outside of a run.
 
 pub mod definition;
 pub mod id;

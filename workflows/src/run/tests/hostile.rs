@@ -130,3 +130,18 @@ fn outputs_that_go_are_not_written() {
     assert_eq!(delta.forget_jobs.iter().map(|gone| gone.entry).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(delta.failures.iter().map(|failure| failure.entry).collect::<Vec<_>>(), [1, 2]);
 }
+
+#[test]
+fn an_outcome_costs_the_same_however_large_the_run_is() {
+    // A million jobs that end one report at a time, each in debug some microseconds: walking the run would take hours.
+    let jobs = 1_000_000;
+    let mut harness = Harness::start(plain(handler("a").count(jobs)));
+    let moment = harness.moment();
+    for index in 0..20_000 {
+        let report = harness.outcome("a", index, 1, Status::Done);
+        let step = apply(&harness.workflow, &mut harness.run, &report, moment);
+        assert!(matches!(step, Step::Changed { .. }), "{index}");
+    }
+    let delta = harness.run.take_delta();
+    assert_eq!(delta.bits.iter().map(|patch| patch.bytes.len()).collect::<Vec<_>>(), [2500]);
+}

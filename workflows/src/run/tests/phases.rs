@@ -2,6 +2,7 @@
 
 use super::{check, check_outside, guarded, plain};
 use crate::definition::Workflow;
+use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::{JobError, Status};
 use semver::Version;
 
@@ -33,6 +34,15 @@ fn a_phase_is_left_when_its_jobs_are_done() {
             ("done:a:1 crash done:a:0 crash done:a:2 crash next crash next", "succeeded end#2"),
         ],
     );
+}
+
+#[test]
+fn a_start_that_comes_twice_makes_the_same_run() {
+    // The store takes the first commit only; what a second coordinator makes of the same order must not differ.
+    let (one, two) = (Harness::start(plain("a")), Harness::start(plain("a")));
+    assert_eq!((&one.run, &one.stored, &one.told), (&two.run, &two.stored, &two.told));
+    let started = one.told.iter().filter(|told| told.event == LifecycleEvent::RunStarted).count();
+    assert_eq!((started, one.told.len(), one.stored.version), (1, 1, 1));
 }
 
 #[test]
