@@ -179,7 +179,6 @@ impl Turn<'_> {
         let handlers = self.tallies();
         self.record(HistoryKind::Finished { entry: number, status, handlers });
         self.keep_outputs();
-        self.questions.clear();
         if left_out {
             self.effects.push(Effect::CancelJobs { entry: number });
         }
@@ -273,13 +272,13 @@ impl Turn<'_> {
     }
 
     /// Where the jobs of the current entry stand no longer matters: neither what is stored nor what is about to be.
+    /// (Changed bits are not in the delta before it is taken; they go with the job sets.)
     fn forget_jobs(&mut self) {
         let Entry { number: entry, nonce, ref handlers, .. } = self.run.head.entry;
         if handlers.is_empty() {
             return;
         }
         self.run.delta.forget_jobs.push(ForgottenEntry { entry, nonce, handlers: handlers.len() as u16 });
-        self.run.delta.bits.retain(|patch| patch.entry != entry);
         self.run.delta.exceptions.retain(|change| change.entry != entry);
         self.run.jobs = vec![JobSet::default(); self.run.jobs.len()];
     }

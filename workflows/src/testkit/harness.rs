@@ -225,7 +225,7 @@ impl Harness {
         self.stored.commit(&self.run.head, delta, std::mem::take(&mut self.uncommitted))?;
         self.stored.check(&self.run)?;
         check_state(&self.workflow, &self.run)?;
-        check_history(&self.workflow, &self.run.head, &self.stored.history)
+        check_history(&self.workflow, &self.run, &self.stored.history)
     }
 
     /// Carries out every effect in the outbox. What was published before a crash is published twice.

@@ -5,7 +5,7 @@ use super::{Check, ensure};
 use crate::definition::{Phase, Tolerance, Workflow};
 use crate::id::EntryNo;
 use crate::message::event::PhaseStatus;
-use crate::run::{Head, HistoryEvent, HistoryKind, RunState, Stage};
+use crate::run::{HandlerTally, HistoryEvent, HistoryKind, JobSet, Run, RunState, Stage};
 
 /// What folding a history gives.
 #[derive(Debug, Default)]
@@ -18,11 +18,12 @@ struct Folded<'a> {
     on_error_path: bool,
 }
 
-/// Checks the whole history of a run against its head and its definition.
+/// Checks the whole history of a run against its state and its definition.
 ///
 /// # Errors
 /// The first invariant that does not hold.
-pub fn check_history(workflow: &Workflow, head: &Head, history: &[HistoryEvent]) -> Check {
+pub fn check_history(workflow: &Workflow, run: &Run, history: &[HistoryEvent]) -> Check {
+    let head = &run.head;
     let mut folded = Folded::default();
     for (event, n) in history.iter().zip(1..) {
         ensure(event.n == n, "history-true", || format!("event {n} has the number {}", event.n))?;
@@ -43,7 +44,36 @@ pub fn check_history(workflow: &Workflow, head: &Head, history: &[HistoryEvent])
         Stage::Finished { status, .. } => Some(status),
         Stage::Working | Stage::Halted => None,
     };
-    ensure(folded.finished == finished, "history-true", || format!("{:?} folds to {:?}", finished, folded.finished))
+    ensure(folded.finished == finished, "history-true", || format!("{:?} folds to {:?}", finished, folded.finished))?;
+    let last = history.iter().rev().find_map(|event| match &event.what {
+        HistoryKind::Finished { entry, handlers, .. } if *entry == head.entry.number => Some(handlers),
+        _ => None,
+    });
+    last.map_or(Ok(()), |tallies| check_tallies(run, tallies))
+}
+
+/// What was recorded of the end of the current entry is what its handlers came to.
+fn check_tallies(run: &Run, tallies: &[HandlerTally]) -> Check {
+    let handlers = &run.head.entry.handlers;
+    ensure(tallies.len() == handlers.len(), "history-true", || format!("{tallies:?} of {handlers:?}"))?;
+    for ((handler, jobs), tally) in handlers.iter().zip(&run.jobs).zip(tallies) {
+        let digest = if run.head.state.is_ended() { tally.digest.clone() } else { digest(jobs, handler.cursor) };
+        let (total, done, failed, retried) = (handler.total, handler.done, handler.failed, handler.retried);
+        let fits = *tally == HandlerTally { handler: handler.name.clone(), total, done, failed, retried, digest };
+        ensure(fits, "history-true", || format!("{tally:?} was recorded of {handler:?}"))?;
+    }
+    Ok(())
+}
+
+/// The digest that the format describes, job by job.
+fn digest(jobs: &JobSet, cursor: u64) -> String {
+    let last = (0..cursor).rev().find(|&index| jobs.terminal.contains(index));
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in 0..last.map_or(0, |last| last / 8 + 1) {
+        let bits = (0..8).filter(|bit| jobs.terminal.contains(byte * 8 + bit)).fold(0, |bits, bit| bits | 1_u64 << bit);
+        hash = (hash ^ bits).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("{hash:016x}")
 }
 
 impl<'a> Folded<'a> {

@@ -141,6 +141,15 @@ fn check_told(before: &Run, effects: &[Effect], after: &Run) -> Check {
         let times = told(event);
         ensure(times == usize::from(happened), "history-true", || format!("{event:?} was told {times} times"))?;
     }
+    let ended_early = after.head.state.is_ended() && !matches!(before.head.entry.stage, Stage::Finished { .. });
+    let left_out = after.head.entry.handlers.iter().any(|handler| handler.out > 0);
+    let abandoned = left_out && (finished || ended_early);
+    let is_over = after.head.state.is_ended() || matches!(after.head.entry.stage, Stage::Finished { .. });
+    let current = after.head.entry.number;
+    let canceled =
+        effects.iter().find_map(|it| if let Effect::CancelJobs { entry } = it { Some(*entry) } else { None });
+    let fits = canceled.map_or(!abandoned, |entry| entry < current || (entry == current && is_over));
+    ensure(fits, "fan-in-exact", || format!("jobs abandoned: {abandoned}; told to cancel those of {canceled:?}"))?;
     let announced = effects.iter().any(|effect| matches!(effect, Effect::Announce(_)));
     ensure(announced || !finished, "no-stranded-run", || "a phase finished, and nobody announced it".into())
 }
@@ -169,7 +178,8 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
     let handler = &after.head.entry.handlers[place];
     let sent = dispatched(effects, place);
     let can_count = !matches!(before.head.entry.stage, Stage::Finished { .. });
-    let (mut done, mut failed) = (before.head.entry.handlers[place].done, before.head.entry.handlers[place].failed);
+    let was = &before.head.entry.handlers[place];
+    let (mut done, mut failed, mut retried) = (was.done, was.failed, was.retried);
     for index in 0..handler.cursor {
         let (old, new) = (JobStatus::of(before, place, index), JobStatus::of(after, place, index));
         let sent = sent.get(&index).map_or(&[][..], Vec::as_slice);
@@ -196,13 +206,17 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
         ensure(fits, broken, || {
             format!("{} {index}: {old:?} became {new:?} by {report:?}, sent {sent:?}", handler.name)
         })?;
+        if new != JobStatus::Ended {
+            let tries = |run: &Run| run.jobs[place].exception(index).map_or(0, |exception| exception.failed_tries);
+            retried += u64::from(tries(after) - tries(before));
+        }
         if (old, new) != (JobStatus::Ended, JobStatus::Ended) && new == JobStatus::Ended {
             done += u64::from(report == Some(Status::Done));
             failed += u64::from(report != Some(Status::Done));
         }
     }
-    ensure((done, failed) == (handler.done, handler.failed), "counted-once", || {
-        format!("{handler:?}, not {done}, {failed}")
+    ensure((done, failed, retried) == (handler.done, handler.failed, handler.retried), "counted-once", || {
+        format!("{handler:?}, not {done} done, {failed} failed, {retried} retried")
     })?;
     let beyond = sent.keys().next_back().is_some_and(|&index| index >= handler.cursor);
     ensure(!beyond, "counted-once", || format!("{}: dispatched beyond the cursor", handler.name))

@@ -114,11 +114,13 @@ fn state_that_does_not_fit_together_does_not_bring_the_coordinator_down() {
 
 #[test]
 fn outputs_that_go_are_not_written() {
-    let round = phase("work").to("end").on_error("work").handler(handler("a").count(2));
+    let round = phase("work").to("end").on_error("work").handler(handler("a").count(3));
     let mut harness = Harness::start(workflow("round").phase(round).phase(final_phase("end")).build());
     for _ in 0..2 {
         // All in one commit, as when a batch of events goes round the loop.
-        for event in [harness.report_of("out", "a:0"), harness.report_of("fatal", "a:1"), harness.phase_finished()] {
+        let reports =
+            [("out", "a:0"), ("fail", "a:2"), ("fatal", "a:1")].map(|(what, job)| harness.report_of(what, job));
+        for event in reports.into_iter().chain([harness.phase_finished()]) {
             assert_eq!(harness.try_apply(&event), Ok(None));
         }
     }

@@ -1,7 +1,10 @@
 //! What workers report: fences, windows, retries, tolerance, jobs handed back.
 
+use std::collections::BTreeSet;
+
 use super::{check, guarded, plain};
 use crate::definition::{Backoff, Tolerance};
+use crate::message::outcome::{JobError, Outcome, Status};
 use crate::testkit::{Harness, handler};
 use crate::time::Millis;
 
@@ -103,6 +106,34 @@ fn a_failed_job_is_tried_again_after_its_backoff() {
             ("fail:a:0 wake fail:a:0 wake fail:a:0", "running work#1, a waiting 1, in 900ms"),
         ],
     );
+}
+
+#[test]
+fn retries_do_not_come_in_step_and_not_in_a_year() {
+    let mut workflow = plain(handler("a").count(20));
+    workflow.phases[0].handlers[0].retry.jitter_percent = 50;
+    let mut harness = Harness::start(workflow);
+    harness.play("fail:a:0-19");
+    let waits: BTreeSet<_> = harness.run.jobs[0]
+        .exceptions()
+        .map(|(_, exception)| exception.state)
+        .map(|state| format!("{state:?}"))
+        .collect();
+    assert!(waits.len() > 15, "{waits:?}");
+
+    let mut harness = Harness::start(plain("a"));
+    let error = JobError { retry_after: Some(Millis(u64::MAX)), ..JobError::new("error", "next year") };
+    let outcome = Outcome { index: 0, attempt: 1, status: Status::Failed, output: None, error: Some(error) };
+    let report = harness.report("a", &[], vec![outcome]);
+    harness.deliver(&report);
+    assert_eq!(harness.summary(), "running work#1, a waiting 1, in 24h");
+}
+
+#[test]
+fn not_every_failure_is_kept() {
+    let mut harness = Harness::start(plain(handler("a").count(1020).tolerate(Tolerance::Percent(100))));
+    harness.play("fatal:a:0-499 fatal:a:500-1019");
+    assert_eq!((harness.stored.failures.len(), harness.run.head.entry.handlers[0].failed), (1000, 1020));
 }
 
 #[test]

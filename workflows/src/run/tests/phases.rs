@@ -1,11 +1,11 @@
 //! Entering, finishing and leaving phases; how runs end.
 
+use semver::Version;
+
 use super::{check, check_outside, guarded, plain};
 use crate::definition::Workflow;
 use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::{JobError, Status};
-use semver::Version;
-
 use crate::payload::Payload;
 use crate::run::{Event, Ignored, Listing, Resolution};
 use crate::testkit::{Harness, Outside, WorkflowBuilder, final_phase, handler, phase, workflow};
@@ -177,6 +177,28 @@ fn a_final_phase_reached_through_an_error_ends_the_run_failed() {
 }
 
 #[test]
+fn the_first_cause_stays() {
+    for script in ["fatal:a:0", "fatal:a:0 next fatal:mail:0", "fatal:a:0 next fatal:mail:0 next"] {
+        let mut harness = Harness::start(with_error_handler(None));
+        let cause = harness.play(script).run.head.cause.clone().unwrap();
+        assert_eq!((cause.phase.as_str(), cause.handler.unwrap().as_str()), ("work", "a"), "{script}");
+    }
+}
+
+#[test]
+fn outputs_are_those_of_the_latest_entry() {
+    let work = phase("work").to("end").on_error("work").handler(handler("a").count(3)).handler("b");
+    let mut harness = Harness::start(workflow("outputs").phase(work).phase(final_phase("end").handler("c")).build());
+    harness.play("out:a:0 out:a:2 out:b:0 fatal:a:1 next out:a:1 done:a:0 done:a:2 done:b:0");
+    let [work] = &harness.run.head.outputs[..] else { panic!("{:?}", harness.run.head.outputs) };
+    let kept: Vec<_> = work.handlers.iter().map(|it| (it.name.as_str(), it.total, it.outputs, it.is_list)).collect();
+    assert_eq!((work.phase.as_str(), work.entry, kept), ("work", 2, vec![("a", 3, 1, true), ("b", 1, 0, false)]));
+    assert_eq!(harness.stored.outputs.keys().copied().collect::<Vec<_>>(), [(2, 0, 1)]);
+    harness.play("next out:c:0 next");
+    assert_eq!(harness.run.head.outputs.len(), 2);
+}
+
+#[test]
 fn a_final_phase_reached_by_itself_may_halt_or_go_to_its_error_phase() {
     let end = final_phase("end").handler("last");
     check(
@@ -242,6 +264,8 @@ fn a_phase_waits_for_a_worker() {
             ("fail:a:0 worker:b", "running work#1, a waiting 1, b out 1, in 1s"),
         ],
     );
+    let later = workflow("later").phase(phase("work").to("end")).phase(final_phase("end").handler("a")).build();
+    check_outside(&later, &absent("a"), &[("next", "running end#2, a left 1, awaits a worker, in 1m")]);
     let busy = phase("work").to("end").handler(handler("a").count(9).window(1)).handler("b");
     check_outside(
         &workflow("busy").phase(busy).phase(final_phase("end")).build(),
