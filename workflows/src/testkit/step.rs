@@ -60,6 +60,11 @@ pub fn check_step(
         let current = (before.head.entry.number, before.head.entry.nonce);
         ensure(named == current, "fenced", || format!("{event:?} changed entry {current:?}"))?;
     }
+    if let Event::Enumerated { handler, listing: Ok(listing), .. } = event {
+        let handler = &after.head.entry.handlers[usize::from(*handler)];
+        let sealed = (handler.total, handler.stored_inputs) == (Some(listing.total), listing.stored);
+        ensure(sealed, "one-enumeration", || format!("{listing:?} became {handler:?}"))?;
+    }
     check_transition(workflow, before, event, after)?;
     check_told(before, effects, after)?;
     check_dispatched(effects, after)?;
