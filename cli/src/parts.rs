@@ -7,9 +7,9 @@ use std::time::Duration;
 use phasework_broker::memory::MemoryBroker;
 use phasework_broker::rabbitmq::{RabbitMq, RabbitOptions};
 use phasework_broker::{BrokerError, SharedBroker};
-use phasework_store::SharedStore;
 use phasework_store::memory::MemoryStore;
 use phasework_store::redis::{RedisOptions, RedisStore};
+use phasework_store::{SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -73,6 +73,34 @@ pub(crate) async fn broker(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return Ok(None),
+            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
+        }
+    }
+}
+
+/// Waits until the store can be reached, and looks whether it can be used. Whether it can; false when told to stop before.
+pub(crate) async fn usable_store(
+    store: &SharedStore,
+    settings: &Settings,
+    reasons: &Reasons,
+    shutdown: &CancellationToken,
+) -> Result<bool, Failure> {
+    let mut wait = Duration::from_millis(250);
+    loop {
+        match store.check().await {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| tracing::warn!(store = ?settings.store, "{warning}"));
+                return Ok(true);
+            }
+            Err(StoreError::Unusable(why)) => return Err(Failure::usage(format!("{:?}: {why}", settings.store))),
+            Err(error) => {
+                tracing::warn!(store = ?settings.store, %error, "the store is not there yet; trying again");
+                reasons.set(vec![format!("store: {error}")]);
+            }
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(false),
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
         }
     }

@@ -24,6 +24,9 @@ const TIMES: u32 = 6;
 /// How many requests go in one message.
 const PER_MESSAGE: usize = 64;
 
+/// How many bytes of run data go in one message of several requests.
+const BYTES_PER_MESSAGE: usize = 256 * 1024;
+
 /// What can be asked of the owner of a run.
 #[derive(Clone, Debug)]
 pub(crate) enum Ask {
@@ -111,7 +114,11 @@ impl AskerLoops {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let Self { broker, address, outgoing, pending } = self;
         let answers = receive(Arc::clone(&broker), address, pending, shutdown.clone());
-        tokio::join!(send(broker, outgoing, shutdown), answers);
+        // Either ends with the shutdown, or when the broker has no more to do with us: then whoever started us is told.
+        tokio::select! {
+            () = send(broker, outgoing, shutdown) => {}
+            () = answers => {}
+        }
     }
 }
 
@@ -132,12 +139,10 @@ async fn send(broker: SharedBroker, mut outgoing: mpsc::Receiver<(u16, Ask)>, sh
         }
         let mut messages = Vec::new();
         for (queue, items) in starts {
-            for items in items.chunks(PER_MESSAGE) {
-                messages.push(message(queue, &StartRuns { items: items.to_vec() }));
-            }
+            messages.extend(packs(items).into_iter().map(|items| message(queue, &StartRuns { items })));
         }
         for (queue, items) in controls {
-            messages.push(message(queue, &Controls { items }));
+            messages.extend(items.chunks(PER_MESSAGE).map(|items| message(queue, &Controls { items: items.to_vec() })));
         }
         for result in broker.publish(messages).await {
             if let Err(error) = result {
@@ -146,6 +151,24 @@ async fn send(broker: SharedBroker, mut outgoing: mpsc::Receiver<(u16, Ask)>, sh
             }
         }
     }
+}
+
+/// Orders in the order given, so many to a message as keep its size moderate; a large one travels alone.
+fn packs(orders: Vec<StartRun>) -> Vec<Vec<StartRun>> {
+    let (mut packs, mut bytes) = (vec![Vec::new()], 0);
+    for order in orders {
+        let size = order.data.as_ref().map_or(0, phasework_workflows::Payload::len);
+        let last = packs.last().map_or(0, Vec::len);
+        if last == PER_MESSAGE || (last > 0 && bytes + size > BYTES_PER_MESSAGE) {
+            packs.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(pack) = packs.last_mut() {
+            pack.push(order);
+        }
+    }
+    packs
 }
 
 fn message<T: Body>(queue: u16, body: &T) -> Message {

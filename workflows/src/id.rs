@@ -11,8 +11,9 @@ use uuid::Uuid;
 /// How many shards there are. Never changes: a run's shard is part of its address in the store.
 pub const SHARDS: u16 = 256;
 
-/// The longest name of a workflow, a phase, a handler or a queue, in bytes.
-pub const MAX_NAME_BYTES: usize = 80;
+/// The longest name of a workflow, a phase, a handler or a queue, in bytes. Three of them make the name of a queue, for
+/// which AMQP leaves 255 bytes.
+pub const MAX_NAME_BYTES: usize = 64;
 
 /// The namespace of the version-5 UUIDs that keyed submissions get.
 const KEYED_RUNS: Uuid = Uuid::from_u128(0x6f1d_9c1e_7a52_4b0e_9b57_1c0a_5c5e_3a77);
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn bad_names_say_why() {
-        for (text, why) in [("", "empty"), ("a b", "' '"), ("a.b", "'.'"), (&"x".repeat(81), "at most 80")] {
+        for (text, why) in [("", "empty"), ("a b", "' '"), ("a.b", "'.'"), (&"x".repeat(65), "at most 64")] {
             let error = PhaseName::new(text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }

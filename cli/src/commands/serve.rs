@@ -146,21 +146,26 @@ async fn work(settings: Settings, metrics: PrometheusHandle, shutdown: Cancellat
     warn_of_memory(&settings);
     tokio::spawn(telemetry::metrics_upkeep(metrics.clone(), shutdown.clone()));
     let store = parts::store(&settings)?;
-    let Some(broker) = wait_for_broker(&settings, &door, &shutdown).await? else { return Ok(Exit::Good) };
+    let Some(broker) = wait_for_parts(&settings, &store, &door, &shutdown).await? else { return Ok(Exit::Good) };
     let outcome = run_engine(&settings, &door, metrics, store, &broker, &shutdown).await;
     broker.close().await;
     outcome
 }
 
-/// The broker; until it is there the API says so.
-async fn wait_for_broker(
+/// The broker, once it is there and the store too; until then the API says what is missing.
+async fn wait_for_parts(
     settings: &Settings,
+    store: &SharedStore,
     door: &Door,
     shutdown: &CancellationToken,
 ) -> Result<Option<SharedBroker>, Failure> {
     let (reasons, over) = (Reasons::default(), shutdown.child_token());
     let waiting = door.serve(waiting::router(reasons.clone()), &over)?;
-    let broker = parts::broker(settings, &reasons, shutdown).await;
+    let broker = match parts::usable_store(store, settings, &reasons, shutdown).await {
+        Ok(true) => parts::broker(settings, &reasons, shutdown).await,
+        Ok(false) => Ok(None),
+        Err(failure) => Err(failure),
+    };
     over.cancel();
     served(waiting.await)?;
     broker

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use phasework_store::{Commit, CommitError, RunIndex, RunVersion, StoreError};
+use phasework_store::{Commit, CommitError, RunIndex, RunVersion, StoreError, StoredRun};
 use phasework_workflows::id::RunId;
 use phasework_workflows::message::event::{Accepted, Refused, ReplyTo, StartRun};
 use phasework_workflows::run::{Delta, Effect, Event, Head, Moment, Question, Step, apply, start};
@@ -25,6 +25,8 @@ pub(super) struct Advanced {
     pub(super) answers: Vec<(ReplyTo, Answer)>,
     /// Deliveries that cannot be carried out, by their place in the batch, and why.
     pub(super) unfit: BTreeMap<usize, String>,
+    /// Runs whose stored data is damaged, so that nothing can be done about them.
+    pub(super) damaged: BTreeSet<RunId>,
 }
 
 impl Advanced {
@@ -37,9 +39,12 @@ impl Advanced {
         }
     }
 
-    fn refuse_all(&mut self, happenings: &[Happening], reason: &str) {
+    /// Sets aside what happened to a run whose stored data is damaged; the others go on.
+    fn refuse_damaged(&mut self, run: RunId, happenings: &[Happening], reason: &str) {
+        tracing::error!(%run, reason, "a run cannot be read");
+        self.damaged.insert(run);
         for happening in happenings {
-            self.refuse(happening, refused("damaged", reason.to_owned()));
+            self.refuse(happening, refused("damaged", format!("run {run}: {reason}")));
         }
     }
 }
@@ -70,19 +75,33 @@ pub(super) async fn advance(
         }
         let mut loaded = load(engine, hot, &left).await?;
         let mut turned = Vec::new();
-        for run in &left {
-            let loaded = match loaded.remove(run).transpose() {
-                Ok(loaded) => loaded,
-                Err(reason) => {
-                    advanced.refuse_all(&happenings[run], &format!("run {run}: {reason}"));
-                    continue;
-                }
+        for &run in &left {
+            let happened = &happenings[&run];
+            let turn = match loaded.remove(&run).transpose() {
+                Ok(loaded) => unless_damaged(turn(engine, loaded, happened, &mut advanced).await)?,
+                Err(reason) => Err(reason),
             };
-            turned.extend(turn(engine, loaded, &happenings[run], &mut advanced).await?);
+            match turn {
+                Ok(turn) => turned.extend(turn),
+                Err(reason) => advanced.refuse_damaged(run, happened, &reason),
+            }
         }
-        left = commit(engine, turned, &mut advanced).await?;
+        let Committed { again, damaged } = commit(engine, turned, &mut advanced).await?;
+        for (run, reason) in damaged {
+            advanced.refuse_damaged(run, &happenings[&run], &reason);
+        }
+        left = again;
     }
     if left.is_empty() { Ok(advanced) } else { Err(StoreError::Unavailable("runs keep changing underneath".into())) }
+}
+
+/// Damaged data is the affair of the run it belongs to; every other failure is that of the whole batch.
+fn unless_damaged<T>(result: Result<T, StoreError>) -> Result<Result<T, String>, StoreError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(StoreError::Corrupt(reason)) => Ok(Err(reason)),
+        Err(error) => Err(error),
+    }
 }
 
 /// The runs that something happened to, from memory or from the store; those that do not exist are left out, and for
@@ -97,22 +116,44 @@ async fn load(
     if missing.is_empty() {
         return Ok(loaded);
     }
-    let stored = engine.parts.store.load(&missing).await?;
-    for (run, stored) in missing.into_iter().zip(stored) {
-        let Some(stored) = stored else { continue };
-        let read = match Head::from_json(&stored.head) {
-            Ok(head) => match engine.workflows.revision(&head.revision).await? {
-                Some(workflow) => HotRun::from_stored(stored, head, workflow),
-                None => Err(format!("revision {} of workflow {} is not stored", head.revision, head.workflow)),
-            },
+    for (run, stored) in load_each(engine, missing).await? {
+        let read = match stored {
+            Ok(None) => continue,
+            Ok(Some(stored)) => read(engine, stored).await?,
             Err(reason) => Err(reason),
         };
-        if let Err(reason) = &read {
-            tracing::error!(%run, reason, "a run cannot be read");
-        }
         loaded.insert(run, read);
     }
     Ok(loaded)
+}
+
+/// Runs as they are stored. When one of them is damaged they are read one by one, so that the others are not held up.
+async fn load_each(
+    engine: &Engine,
+    runs: Vec<RunId>,
+) -> Result<Vec<(RunId, Result<Option<StoredRun>, String>)>, StoreError> {
+    let store = &engine.parts.store;
+    if let Ok(stored) = unless_damaged(store.load(&runs).await)? {
+        return Ok(runs.into_iter().zip(stored.into_iter().map(Ok)).collect());
+    }
+    let mut each = Vec::with_capacity(runs.len());
+    for run in runs {
+        let stored = unless_damaged(store.load(&[run]).await)?;
+        each.push((run, stored.map(|stored| stored.into_iter().next().flatten())));
+    }
+    Ok(each)
+}
+
+async fn read(engine: &Engine, stored: StoredRun) -> Result<Result<HotRun, String>, StoreError> {
+    let head = match Head::from_json(&stored.head) {
+        Ok(head) => head,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    Ok(match unless_damaged(engine.workflows.revision(&head.revision).await)? {
+        Ok(Some(workflow)) => HotRun::from_stored(stored, head, workflow),
+        Ok(None) => Err(format!("revision {} of workflow {} is not stored", head.revision, head.workflow)),
+        Err(reason) => Err(reason),
+    })
 }
 
 /// A run to which something was applied, and is not committed yet.
@@ -121,6 +162,14 @@ struct Turned {
     effects: Vec<Effect>,
     answers: Vec<(ReplyTo, Answer)>,
     data: Option<phasework_workflows::Payload>,
+    /// Whether something that happened changed nothing.
+    ignored: bool,
+}
+
+impl Turned {
+    const fn new(hot: HotRun, data: Option<phasework_workflows::Payload>) -> Self {
+        Self { hot, effects: Vec::new(), answers: Vec::new(), data, ignored: false }
+    }
 }
 
 /// Applies what happened to one run, in order. `None` when there is no such run and it was not started.
@@ -130,7 +179,7 @@ async fn turn(
     happened: &[Happening],
     advanced: &mut Advanced,
 ) -> Result<Option<Turned>, StoreError> {
-    let mut turned = loaded.map(|hot| Turned { hot, effects: Vec::new(), answers: Vec::new(), data: None });
+    let mut turned = loaded.map(|hot| Turned::new(hot, None));
     for happening in happened {
         let changed = match (&happening.what, &mut turned) {
             (What::Start(order), None) => match begin(engine, order).await? {
@@ -154,7 +203,9 @@ async fn turn(
                 continue;
             }
         };
-        if let (Some(reply), Some(turned)) = (&happening.reply, &mut turned) {
+        let Some(turned) = &mut turned else { continue };
+        turned.ignored |= !changed;
+        if let Some(reply) = &happening.reply {
             let head = &turned.hot.run.head;
             let accepted = Accepted { run: head.id, changed, state: head.state.as_str().into() };
             turned.answers.push((reply.clone(), Answer::Accepted(accepted)));
@@ -175,7 +226,7 @@ async fn begin(engine: &Engine, order: &StartRun) -> Result<Result<Turned, Refus
     }
     let (run, step) = start(&workflow, order, moment(engine));
     let hot = HotRun::new(run, workflow, order.data.clone());
-    let mut turned = Turned { hot, effects: Vec::new(), answers: Vec::new(), data: order.data.clone() };
+    let mut turned = Turned::new(hot, order.data.clone());
     follow(engine, &mut turned, step).await?;
     Ok(Ok(turned))
 }
@@ -215,13 +266,26 @@ async fn follow(engine: &Engine, turned: &mut Turned, first: Step) -> Result<boo
     }
 }
 
-/// Commits the runs that changed, all in one call. Returns those that somebody else changed in between.
-async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -> Result<BTreeSet<RunId>, StoreError> {
-    let (mut commits, mut committing) = (Vec::new(), Vec::new());
+/// What came of a commit.
+#[derive(Default)]
+struct Committed {
+    /// Runs that have to be loaded from the store and applied to once more.
+    again: BTreeSet<RunId>,
+    /// Runs whose stored data is damaged, and how.
+    damaged: Vec<(RunId, String)>,
+}
+
+/// Commits the runs that changed, all in one call. A run that was only remembered, and about which something was
+/// ignored, is looked at again as the store has it: memory is a guess, and nothing was committed that would confirm it.
+async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -> Result<Committed, StoreError> {
+    let (mut commits, mut committing, mut committed) = (Vec::new(), Vec::new(), Committed::default());
     for mut turned in turned {
         let delta = turned.hot.run.take_delta();
         let head = turned.hot.run.head.to_json();
-        if turned.effects.is_empty() && delta == Delta::default() && head == turned.hot.head {
+        let is_unchanged = turned.effects.is_empty() && delta == Delta::default() && head == turned.hot.head;
+        if is_unchanged && turned.ignored && turned.hot.is_guess {
+            committed.again.insert(turned.hot.run.head.id);
+        } else if is_unchanged {
             advanced.answers.append(&mut turned.answers);
             advanced.runs.push(turned.hot);
         } else {
@@ -231,14 +295,15 @@ async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -
         }
     }
     if commits.is_empty() {
-        return Ok(BTreeSet::new());
+        return Ok(committed);
     }
     let heads: Vec<_> = commits.iter().map(|commit| commit.head.clone()).collect();
     let results = engine.parts.store.commit(commits).await;
-    let (mut conflicts, mut failed) = (BTreeSet::new(), None);
+    let mut failed = None;
     for ((mut turned, head), result) in committing.into_iter().zip(heads).zip(results) {
         match result {
             Ok(()) => {
+                metrics::counter!("phasework_commits_total").increment(1);
                 let hot = &mut turned.hot;
                 hot.version += 1;
                 hot.head = head;
@@ -251,13 +316,15 @@ async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -
             }
             Err(CommitError::Conflict) => {
                 metrics::counter!("phasework_commit_conflicts_total").increment(1);
-                conflicts.insert(turned.hot.run.head.id);
+                committed.again.insert(turned.hot.run.head.id);
+            }
+            Err(CommitError::Store(StoreError::Corrupt(reason))) => {
+                committed.damaged.push((turned.hot.run.head.id, reason));
             }
             Err(CommitError::Store(error)) => failed = Some(error),
         }
     }
-    metrics::counter!("phasework_commits_total").increment(advanced.runs.len() as u64);
-    failed.map_or(Ok(conflicts), Err)
+    failed.map_or(Ok(committed), Err)
 }
 
 fn to_json(effects: &[Effect]) -> Vec<u8> {

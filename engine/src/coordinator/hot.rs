@@ -30,6 +30,8 @@ pub(super) struct HotRun {
     pub(super) outbox: Vec<(RunVersion, Vec<Effect>)>,
     /// Versions whose effects are published and still stand in the stored outbox.
     pub(super) published: Vec<RunVersion>,
+    /// Whether it was kept in memory, so that the store may know better by now.
+    pub(super) is_guess: bool,
     used: u64,
 }
 
@@ -44,6 +46,7 @@ impl HotRun {
             data: None,
             outbox: Vec::new(),
             published: Vec::new(),
+            is_guess: false,
             used: 0,
         };
         hot.keep_data(data);
@@ -75,6 +78,7 @@ impl HotRun {
             data: None,
             outbox,
             published: Vec::new(),
+            is_guess: false,
             used: 0,
         })
     }
@@ -106,7 +110,7 @@ impl HotRuns {
 
     /// Takes a run out, to be changed and put back.
     pub(super) fn take(&mut self, run: RunId) -> Option<HotRun> {
-        self.runs.remove(&run)
+        self.runs.remove(&run).map(|hot| HotRun { is_guess: true, ..hot })
     }
 
     /// Puts a run in; returns the runs that had to go for it.

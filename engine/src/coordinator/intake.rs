@@ -22,8 +22,6 @@ pub(super) struct Intake {
     pub(super) happenings: BTreeMap<RunId, Vec<Happening>>,
     /// Dead letters to be published before the deliveries are acknowledged.
     pub(super) dead: Vec<Message>,
-    /// Whether a tick was among them.
-    pub(super) ticked: bool,
     /// What was said about how long jobs take.
     pub(super) services: Vec<Service>,
 }
@@ -93,8 +91,7 @@ impl Intake {
                 (control.run, What::Event(Event::Control(control)), reply)
             }),
             Tick::KIND => {
-                decode::<Tick>(body)?;
-                self.ticked = true;
+                decode::<Tick>(body)?; // that it came is all it says
                 Ok(Vec::new())
             }
             other => Err(DecodeError::Malformed {

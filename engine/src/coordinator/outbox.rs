@@ -31,21 +31,30 @@ type PageKey = (RunId, EntryNo, Nonce, u16, u64);
 #[derive(Debug, Default)]
 pub(super) struct Pages(Vec<(PageKey, Arc<Vec<Payload>>)>);
 
-/// The messages that the outboxes of some runs come to.
+/// The messages that the outboxes of some runs come to, and the runs whose effects cannot be carried out because what
+/// they refer to is damaged.
 pub(super) async fn messages(
     engine: &Engine,
     queue: u16,
     packing: &Packing,
     pages: &mut Pages,
     runs: &mut [HotRun],
-) -> Result<Vec<Message>, StoreError> {
+) -> Result<(Vec<Message>, Vec<RunId>), StoreError> {
     let mut letters = Letters { queue, ..Letters::default() };
+    let mut unreadable = Vec::new();
     for hot in runs {
         let effects: Vec<_> = hot.outbox.iter().flat_map(|(_, effects)| effects.iter().cloned()).collect();
         for effect in effects {
             metrics::counter!("phasework_effects_total", "kind" => effect.kind()).increment(1);
             match effect {
-                Effect::Dispatch(dispatch) => letters.dispatch(engine, packing, pages, hot, &dispatch).await?,
+                Effect::Dispatch(dispatch) => match letters.dispatch(engine, packing, pages, hot, &dispatch).await {
+                    Ok(()) => {}
+                    Err(StoreError::Corrupt(reason)) => {
+                        tracing::error!(run = %hot.run.head.id, reason, "jobs cannot be dispatched");
+                        unreadable.push(hot.run.head.id);
+                    }
+                    Err(error) => return Err(error),
+                },
                 Effect::Announce(finished) => letters.announcements.push(finished),
                 Effect::Tell(event) => {
                     log(&event);
@@ -56,7 +65,7 @@ pub(super) async fn messages(
             }
         }
     }
-    Ok(letters.seal())
+    Ok((letters.seal(), unreadable))
 }
 
 fn message<T: Body>(to: Address, body: &T) -> Message {

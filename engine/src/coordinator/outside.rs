@@ -13,8 +13,14 @@ use crate::engine::Engine;
 /// The most outputs that are read for one expression, in bytes.
 const MAX_OUTPUTS_READ: usize = 64 * 1024 * 1024;
 
-/// How many pages of inputs are written at once.
-const PAGES_AT_ONCE: usize = 8;
+/// The most that the stored inputs of one handler's jobs may take, in bytes.
+const MAX_INPUTS_BYTES: usize = 256 * 1024 * 1024;
+
+/// The most jobs whose inputs are stored.
+const MAX_INPUTS: u64 = 1_000_000;
+
+/// How many bytes of inputs gather before they are written.
+const WRITE_AT_BYTES: usize = 4 * 1024 * 1024;
 
 /// Answers a question about a run. `data` is the run's data when it is just being made.
 pub(super) async fn answer(
@@ -93,14 +99,28 @@ async fn list(engine: &Engine, hot: &mut HotRun, handler: u16, data: Option<&Pay
     if let (Items::Count(total), None) = (&items, &spec.input) {
         return Ok(Listing { total: *total, stored: false });
     }
-    let mut pages = Vec::new();
+    if total > MAX_INPUTS {
+        let words = format!("{} would have {total} jobs with inputs of their own; at most {MAX_INPUTS} may", spec.name);
+        return Err(Fault::Job(JobError::new("limit", words).for_good()));
+    }
+    let (mut pages, mut gathered, mut bytes) = (Vec::new(), 0, 0);
     for first in (0..total).step_by(PAGE_JOBS as usize) {
-        let indexes = first..total.min(first + PAGE_JOBS);
-        let inputs = indexes.map(|index| input(spec, &scope, &items, index, engine.parts.config.max_payload_bytes));
-        pages.push((first / PAGE_JOBS, inputs.collect::<Result<Vec<_>, _>>()?));
-        if pages.len() == PAGES_AT_ONCE {
-            put_pages(engine, &hot.run.head, handler, std::mem::take(&mut pages)).await?;
+        let mut page = Vec::new();
+        for index in first..total.min(first + PAGE_JOBS) {
+            let input = input(spec, &scope, &items, index, engine.parts.config.max_payload_bytes)?;
+            gathered += input.len();
+            page.push(input);
+            if bytes + gathered > MAX_INPUTS_BYTES {
+                let words = format!("the inputs of {}'s jobs take more than {MAX_INPUTS_BYTES} bytes", spec.name);
+                return Err(Fault::Job(JobError::new("limit", words).for_good()));
+            }
         }
+        pages.push((first / PAGE_JOBS, page));
+        if gathered >= WRITE_AT_BYTES {
+            put_pages(engine, &hot.run.head, handler, std::mem::take(&mut pages)).await?;
+            bytes += std::mem::take(&mut gathered);
+        }
+        tokio::task::yield_now().await;
     }
     put_pages(engine, &hot.run.head, handler, pages).await?;
     Ok(Listing { total, stored: true })

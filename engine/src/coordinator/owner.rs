@@ -24,13 +24,19 @@ use crate::engine::Engine;
 use crate::{dead, supervisor};
 
 /// How many runs are woken, swept or removed in one pass.
-const PASS: usize = 256;
+pub(super) const PASS: usize = 256;
 
-/// After how many ticks without one an owner no longer counts on owning its queue.
+/// For how many ticks an owner may get nothing from its queue before it no longer counts on owning it.
 const TICKS_MISSED: u64 = 5;
 
 /// How long the store may be away before the owner lets go of its deliveries.
 const STORE_AWAY: Duration = Duration::from_secs(60);
+
+/// How long after a pass what is due is looked at again.
+const OVERDUE_AGAIN: Millis = Millis(20);
+
+/// How long a run that cannot be read is left alone.
+const SHUN: Millis = Millis::from_secs(60);
 
 /// How often an owner sweeps for what was left unpublished, and for ended runs whose time is over.
 const SWEEP: Millis = Millis::from_secs(30);
@@ -40,24 +46,26 @@ const CLEAR_AT: usize = 512;
 
 /// The owner of a coordinator queue.
 pub(crate) struct Owner {
-    engine: Engine,
-    queue: u16,
-    shards: Vec<Shard>,
-    hot: HotRuns,
+    pub(super) engine: Engine,
+    pub(super) queue: u16,
+    pub(super) shards: Vec<Shard>,
+    pub(super) hot: HotRuns,
     packing: Packing,
     pages: Pages,
     /// Published versions of runs that are no longer in memory.
     cleared: Vec<(RunId, Vec<RunVersion>)>,
     workers: watch::Receiver<u64>,
-    /// When the last tick came.
-    ticked: Option<Timestamp>,
-    swept: Timestamp,
+    /// When the queue last delivered something: a tick, if nothing else.
+    served: Option<Timestamp>,
+    /// Runs that cannot be woken because they cannot be read, and when to try again.
+    pub(super) shunned: BTreeMap<RunId, Timestamp>,
+    pub(super) swept: Timestamp,
     /// When something is due next, as far as is known.
-    next_due: Option<Timestamp>,
+    pub(super) next_due: Option<Timestamp>,
 }
 
 /// Why an owner no longer works.
-enum Stopped {
+pub(super) enum Stopped {
     /// It was told to.
     Asked,
     /// The broker took the queue away, or the store did not come back.
@@ -76,7 +84,8 @@ impl Owner {
             packing: Packing::default(),
             pages: Pages::default(),
             cleared: Vec::new(),
-            ticked: None,
+            served: None,
+            shunned: BTreeMap::new(),
             swept: Timestamp::default(),
             next_due: None,
             engine,
@@ -89,6 +98,7 @@ impl Owner {
         let subscription = Subscription { from: Address::Coordinator(self.queue), prefetch: config.prefetch };
         loop {
             self.disown();
+            self.wait_for_store(&shutdown).await;
             let Some(consumer) = supervisor::subscribe(&self.engine.parts.broker, &subscription, &shutdown).await
             else {
                 return;
@@ -97,12 +107,11 @@ impl Owner {
                 self.clear_published().await;
                 return;
             }
-            self.wait_for_store(&shutdown).await;
         }
     }
 
     fn disown(&mut self) {
-        self.ticked = None;
+        self.served = None;
         self.next_due = None;
         self.hot.clear();
     }
@@ -122,12 +131,13 @@ impl Owner {
         let batch = self.engine.parts.config.batch;
         loop {
             let now = self.engine.parts.clock.now();
-            if self.is_owner(now) && self.next_due.is_some_and(|due| due <= now) {
-                if let Err(stopped) = self.wake_due(now, shutdown).await {
-                    return stopped;
-                }
-                continue;
+            if self.is_owner(now)
+                && self.next_due.is_some_and(|due| due <= now)
+                && let Err(stopped) = self.wake_due(now, shutdown).await
+            {
+                return stopped;
             }
+            // One pass at a time: deliveries and the order to stop come between, however much is due.
             let until_due = self.next_due.filter(|_| self.is_owner(now)).map(|due| due.since(now));
             tokio::select! {
                 biased;
@@ -154,7 +164,7 @@ impl Owner {
 
     fn is_owner(&self, now: Timestamp) -> bool {
         let longest = Millis(self.engine.parts.config.tick.0 * TICKS_MISSED);
-        self.ticked.is_some_and(|ticked| now.since(ticked) <= longest)
+        self.served.is_some_and(|served| now.since(served) <= longest)
     }
 
     /// Carries out a batch of deliveries: commit, publish, acknowledge.
@@ -166,7 +176,8 @@ impl Owner {
     ) -> Result<(), Stopped> {
         let parts = &self.engine.parts;
         metrics::counter!("phasework_coordinator_messages_total").increment(deliveries.len() as u64);
-        let Intake { happenings, mut dead, ticked, services } = Intake::read(parts, self.queue, deliveries);
+        let Intake { happenings, mut dead, services } = Intake::read(parts, self.queue, deliveries);
+        let is_new = self.own().await;
         for service in services {
             self.packing.learn(service.handler, service.jobs, service.total_us);
         }
@@ -180,10 +191,29 @@ impl Owner {
             // They come again, and change nothing then.
             tracing::debug!(queue = self.queue, %error, "a batch could not be acknowledged");
         }
-        if ticked {
-            self.tick(shutdown).await?;
+        let now = self.engine.parts.clock.now();
+        if is_new {
+            self.wake_awaiting(shutdown).await?;
+        }
+        if is_new || now.since(self.swept) >= SWEEP {
+            self.sweep(now, shutdown).await?;
         }
         Ok(())
+    }
+
+    /// Who is served by the queue owns it, for now. Whether that is new: then nothing in memory is believed any more.
+    async fn own(&mut self) -> bool {
+        let now = self.engine.parts.clock.now();
+        let is_new = !self.is_owner(now);
+        self.served = Some(now);
+        if is_new {
+            tracing::debug!(queue = self.queue, "this coordinator owns the queue");
+            // What we published ourselves must not be taken for something that was left behind.
+            self.clear_published().await;
+            self.hot.clear();
+            self.next_due = Some(now);
+        }
+        is_new
     }
 
     /// Advances runs and publishes what that asks for, however long the store and the broker take. Returns what cannot
@@ -206,6 +236,10 @@ impl Owner {
                 Err(error) => error,
             };
             tracing::warn!(queue = self.queue, error = %failure, "the store did not carry out a batch; trying again");
+            if let StoreError::Full(_) = failure {
+                // Removing what has had its time is allowed then, and may be all that helps.
+                self.remove_ended(self.engine.parts.clock.now()).await;
+            }
             patience.wait(shutdown).await?;
         }
     }
@@ -216,15 +250,21 @@ impl Owner {
         advanced: Advanced,
         shutdown: &CancellationToken,
     ) -> Result<Result<BTreeMap<usize, String>, StoreError>, Stopped> {
-        let Advanced { mut runs, answers, unfit } = advanced;
-        let messages = match outbox::messages(&self.engine, self.queue, &self.packing, &mut self.pages, &mut runs).await
-        {
-            Ok(messages) => messages,
+        let Advanced { mut runs, answers, unfit, damaged } = advanced;
+        let until = self.engine.parts.clock.now().plus(SHUN);
+        self.shunned.extend(damaged.into_iter().map(|run| (run, until)));
+        let made = outbox::messages(&self.engine, self.queue, &self.packing, &mut self.pages, &mut runs).await;
+        let (messages, unreadable) = match made {
+            Ok(made) => made,
             Err(error) => return Ok(Err(error)),
         };
+        self.shunned.extend(unreadable.into_iter().map(|run| (run, until)));
         self.publish(messages, shutdown).await?;
         self.answer(answers).await;
         for mut hot in runs {
+            if self.shunned.contains_key(&hot.run.head.id) {
+                continue; // its effects stay in its outbox
+            }
             hot.published.extend(outbox_versions(&hot));
             hot.outbox.clear();
             self.keep(hot);
@@ -287,39 +327,20 @@ impl Owner {
         futures::future::join_all(replies).await;
     }
 
-    /// This queue is ours, for now. On the first tick what a former owner left behind is taken up.
-    async fn tick(&mut self, shutdown: &CancellationToken) -> Result<(), Stopped> {
-        let now = self.engine.parts.clock.now();
-        let is_new = !self.is_owner(now);
-        self.ticked = Some(now);
-        if is_new {
-            tracing::debug!(queue = self.queue, "this coordinator owns the queue");
-            // What we published ourselves must not be taken for something that was left behind.
-            self.clear_published().await;
-            self.hot.clear();
-            self.next_due = Some(now);
-            self.wake_awaiting(shutdown).await?;
-        }
-        if is_new || now.since(self.swept) >= SWEEP {
-            self.swept = now;
-            self.sweep(now, shutdown).await?;
-        }
-        self.clear_published().await;
-        Ok(())
-    }
-
     /// Wakes runs whose timer is due.
     async fn wake_due(&mut self, now: Timestamp, shutdown: &CancellationToken) -> Result<(), Stopped> {
         let store = Arc::clone(&self.engine.parts.store);
-        let due = match store.due(&self.shards, now, PASS).await {
+        self.shunned.retain(|_, until| *until > now);
+        let due = match store.due(&self.shards, now, PASS + self.shunned.len()).await {
             Ok(due) => due,
             Err(error) => return self.look_later(now, &error),
         };
-        let full = due.len() == PASS;
-        self.wake(due, shutdown).await?;
+        let is_full = due.len() >= PASS;
+        self.wake(due.into_iter().filter(|run| !self.shunned.contains_key(run)).collect(), shutdown).await?;
         self.next_due = match store.next_due(&self.shards).await {
-            // Never at once, so that a timer that nothing can be done about does not spin.
-            Ok(next) => next.map(|next| if full { now } else { next.max(now.plus(Millis(10))) }),
+            Ok(next) if is_full => next,
+            // What is overdue still could not be moved: looked at again, and not at once.
+            Ok(next) => next.map(|next| next.max(now.plus(OVERDUE_AGAIN))),
             Err(error) => return self.look_later(now, &error),
         };
         Ok(())
@@ -345,44 +366,14 @@ impl Owner {
         Ok(())
     }
 
-    async fn wake(&mut self, runs: Vec<RunId>, shutdown: &CancellationToken) -> Result<(), Stopped> {
+    pub(super) async fn wake(&mut self, runs: Vec<RunId>, shutdown: &CancellationToken) -> Result<(), Stopped> {
         let wake = || Happening { what: What::Event(Event::Wake), reply: None, delivery: None };
         let happenings = runs.into_iter().map(|run| (run, vec![wake()])).collect();
         self.carry_out(happenings, shutdown).await.map(drop)
     }
 
-    /// Publishes what a dead owner, or a lost reply of the store, left in an outbox; removes runs whose time is over.
-    async fn sweep(&mut self, now: Timestamp, shutdown: &CancellationToken) -> Result<(), Stopped> {
-        self.clear_published().await;
-        let store = Arc::clone(&self.engine.parts.store);
-        match store.unpublished(&self.shards, PASS).await {
-            // Being loaded is all that is needed: the outbox comes along and is published.
-            Ok(runs) => self.wake(runs.into_iter().filter(|&run| !self.hot.contains(run)).collect(), shutdown).await?,
-            Err(error) => tracing::warn!(queue = self.queue, %error, "outboxes could not be swept"),
-        }
-        let over =
-            Timestamp::from_millis(now.as_millis().saturating_sub_unsigned(self.engine.parts.config.retention.0));
-        let ended = store.ended_before(&self.shards, over, PASS).await;
-        let removed = match ended {
-            Ok(runs) => {
-                let removals = runs.iter().map(|&run| store.remove_run(run));
-                futures::future::try_join_all(removals).await.map(|removed| removed.len())
-            }
-            Err(error) => Err(error),
-        };
-        match removed {
-            Ok(0) => {}
-            Ok(removed) => {
-                metrics::counter!("phasework_runs_removed_total").increment(removed as u64);
-                tracing::info!(queue = self.queue, removed, "ended runs were removed");
-            }
-            Err(error) => tracing::warn!(queue = self.queue, %error, "ended runs could not be removed"),
-        }
-        Ok(())
-    }
-
     /// Clears published versions that no commit has cleared on its way.
-    async fn clear_published(&mut self) {
+    pub(super) async fn clear_published(&mut self) {
         let mut published = std::mem::take(&mut self.cleared);
         for hot in self.hot.iter_mut().filter(|hot| !hot.published.is_empty()) {
             published.push((hot.run.head.id, std::mem::take(&mut hot.published)));
