@@ -150,7 +150,7 @@ impl Starting<'_> {
             if waited > self.limit {
                 bail!("{} is not ready after {} s: {error}.\n{}", self.name, self.limit.as_secs(), tail(self.log));
             }
-            if waited > told + Duration::from_secs(5) {
+            if waited > told + Duration::from_secs(10) {
                 told = waited;
                 eprintln!("xtask: waiting for {}, {} s", self.name, waited.as_secs());
             }

@@ -16,7 +16,7 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("phasework-broker", &["phasework-workflows"]),
     ("phasework-engine", &["phasework-workflows", "phasework-store", "phasework-broker"]),
     ("phasework-sdk", &["phasework-workflows", "phasework-broker"]),
-    ("phasework-example-search", &["phasework-workflows", "phasework-sdk"]),
+    ("phasework-example-search", &["phasework-workflows", "phasework-broker", "phasework-sdk"]),
     ("phasework", &ALL_BELOW_THE_TOP),
     ("phasework-tests", &ALL_BELOW_THE_TOP),
     // Compiled before everything else, so that it can test what does not compile.
