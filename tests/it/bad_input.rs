@@ -62,7 +62,7 @@ async fn dead_letters(engine: &Engine, count: u64) -> Vec<DeadLetter> {
     letters
 }
 
-async fn publish(world: &World, to: Address, kind: &str, body: impl Into<Vec<u8>>) {
+pub(crate) async fn publish(world: &World, to: Address, kind: &str, body: impl Into<Vec<u8>>) {
     let message = Message::new(to, kind, body.into());
     let published = world.broker().await.publish(vec![message]).await;
     assert!(published.iter().all(Result::is_ok), "{published:?}");
@@ -110,14 +110,7 @@ async fn a_bad_outcome_does_not_spoil_its_neighbours(mut world: World) {
     let broker = world.broker().await;
     let subscription = Subscription { from: Address::Jobs("H.1.0.0".into()), prefetch: 10 };
     let mut jobs = broker.subscribe(subscription).await.expect("the job queue can be read");
-    let announced = json!({
-        "v": 1, "worker": "by-hand", "host": "test", "pid": 1, "sdk": "none", "started_at": "2026-01-31T12:00:00Z",
-        "handlers": [{ "name": "H", "version": "1.0.0", "slots": 1, "in_flight": 0 }]
-    });
-    // Who listens later than we speak does not hear: announce until the engine knows.
-    while engine.registry().workers().is_empty() {
-        publish(&world, Address::Presence, "WorkerAnnounced", announced.to_string()).await;
-    }
+    announce_by_hand(&world, &engine).await;
     let definition = r#"{ "workflow": "by-hand",
         "phases": { "only": { "is_initial": true, "is_final": true, "handlers": ["H"] } } }"#;
     let run = submit(&engine, definition, Value::Null).await;
@@ -140,6 +133,18 @@ async fn a_bad_outcome_does_not_spoil_its_neighbours(mut world: World) {
         "{letters:#?}"
     );
     world.stop().await;
+}
+
+/// Announces a worker that hosts `H`, which the test itself is. Who listens later than we speak does not hear: announces
+/// until the engine knows.
+pub(crate) async fn announce_by_hand(world: &World, engine: &Engine) {
+    let announced = json!({
+        "v": 1, "worker": "by-hand", "host": "test", "pid": 1, "sdk": "none", "started_at": "2026-01-31T12:00:00Z",
+        "handlers": [{ "name": "H", "version": "1.0.0", "slots": 1, "in_flight": 0 }]
+    });
+    while engine.registry().workers().is_empty() {
+        publish(world, Address::Presence, "WorkerAnnounced", announced.to_string()).await;
+    }
 }
 
 async fn submissions_by_message_are_answered(mut world: World) {

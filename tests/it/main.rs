@@ -5,6 +5,7 @@ mod bad_input;
 mod crashes;
 mod definitions;
 mod jobs;
+mod ownership;
 mod processes;
 
 use std::future::Future;

@@ -1,11 +1,13 @@
 //! A world to test whole systems in: engines and workers on embedded parts, or on a real RabbitMQ and Redis, where
 //! every engine and worker has connections of its own. Scenarios say what happens; the world only sets the stage.
 
+mod blinking;
 mod crash;
 mod duplicating;
 mod ledger;
 mod world;
 
+pub use blinking::{Blink, BlinkingBroker};
 pub use crash::{Crash, CrashingBroker, CrashingStore, Deed, Point};
 pub use duplicating::Duplicating;
 pub use ledger::Ledger;

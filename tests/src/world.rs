@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Crash, CrashingBroker, CrashingStore, Duplicating, Ledger};
+use crate::{Blink, BlinkingBroker, Crash, CrashingBroker, CrashingStore, Duplicating, Ledger};
 
 /// How long a run may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -124,6 +124,14 @@ impl World {
         let mut parts = self.parts().await;
         parts.store = Arc::new(CrashingStore(parts.store, crash.clone()));
         parts.broker = Arc::new(CrashingBroker(parts.broker, crash.clone()));
+        self.start_with(parts)
+    }
+
+    /// Starts an engine whose coordinator consumers blink when told to, and which gets a tick every ten seconds only.
+    pub async fn start_blinking_engine(&mut self, blink: &Blink) -> Engine {
+        let mut parts = self.parts().await;
+        parts.broker = Arc::new(BlinkingBroker(parts.broker, blink.clone()));
+        parts.config = Arc::new(EngineConfig { tick: Millis::from_secs(10), ..(*parts.config).clone() });
         self.start_with(parts)
     }
 
