@@ -7,16 +7,15 @@
 
 pub mod api;
 pub mod config;
-pub mod coordinator;
+mod coordinator;
 pub mod engine;
 pub mod registry;
 pub mod supervisor;
-pub mod upkeep;
+mod upkeep;
 
 mod answers;
 mod dead;
 mod ends;
-
 mod presence;
 mod submissions;
 mod workflows;
