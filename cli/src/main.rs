@@ -4,7 +4,7 @@
 //! and [`views`] is what it answers; [`follow`] watches a run, [`timeline`] is what happened to it, [`progress`] shows
 //! that live; [`output`], [`snippet`], [`length`] and [`failure`] are how things are printed and told; [`settings`],
 //! [`parts`], [`waiting`],
-//! [`telemetry`] and [`interrupt`] are what `serve` is put together from. Nothing imports this crate.
+//! [`readiness`], [`telemetry`] and [`interrupt`] are what `serve` is put together from. Nothing imports this crate.
 
 mod args;
 mod commands;
@@ -16,6 +16,7 @@ mod length;
 mod output;
 mod parts;
 mod progress;
+mod readiness;
 mod settings;
 mod snippet;
 mod telemetry;

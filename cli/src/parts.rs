@@ -1,7 +1,9 @@
 //! Makes the parts of an engine out of the addresses in the settings. What cannot be reached yet is waited for, and
 //! whoever asks is told why; what will never work ends the wait.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use phasework_broker::memory::MemoryBroker;
@@ -15,22 +17,43 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Failure;
 use crate::settings::{BrokerUrl, Settings, StoreUrl};
 
-/// The longest wait between two attempts.
+/// The first wait between two attempts.
+const SHORTEST_WAIT: Duration = Duration::from_millis(250);
+
+/// The longest.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Why the engine cannot work yet. Cheap to clone; all clones are one.
+/// Why the engine cannot work yet, by the part that is missing. Cheap to clone; all clones are one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reasons(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Reasons(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
 impl Reasons {
     /// The reasons now.
     pub(crate) fn get(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().iter().map(|(part, why)| format!("{part}: {why}")).collect()
     }
 
-    fn set(&self, reasons: Vec<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reasons;
+    fn set(&self, part: &'static str, why: String) {
+        self.lock().insert(part, why);
     }
+
+    fn clear(&self, part: &'static str) {
+        self.lock().remove(part);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one attempt to use a part came to.
+enum Attempt<T> {
+    /// It can be used.
+    There(T),
+    /// Trying again may help.
+    NotYet(String),
+    /// It will not.
+    Never(String),
 }
 
 /// The store. It connects when it is first needed.
@@ -46,67 +69,66 @@ pub(crate) fn store(settings: &Settings) -> Result<SharedStore, Failure> {
     }
 }
 
-/// The broker, once it can be reached. `None` when told to stop before.
-pub(crate) async fn broker(
+/// The broker, once it can be reached and the store can be used. `None` when told to stop before.
+pub(crate) async fn wait(
     settings: &Settings,
+    store: &SharedStore,
     reasons: &Reasons,
     shutdown: &CancellationToken,
 ) -> Result<Option<SharedBroker>, Failure> {
-    let BrokerUrl::Rabbit(url) = &settings.broker else { return Ok(Some(Arc::new(MemoryBroker::new()))) };
-    let mut wait = Duration::from_millis(250);
-    loop {
-        reasons.set(vec![format!("broker: connecting to {:?}", settings.broker)]);
-        let connecting = connect(url, settings);
-        let connected = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(None),
-            connected = connecting => connected,
-        };
-        match connected {
-            Ok(broker) => return Ok(Some(broker)),
-            Err(BrokerError::Unavailable(why)) => {
-                tracing::warn!(broker = ?settings.broker, %why, "the broker is not there yet; trying again");
-                reasons.set(vec![format!("broker: {why}")]);
-            }
-            Err(error) => return Err(Failure::usage(format!("{:?}: {error}", settings.broker))),
-        }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(None),
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
-        }
-    }
-}
-
-/// Waits until the store can be reached, and looks whether it can be used. Whether it can; false when told to stop before.
-pub(crate) async fn usable_store(
-    store: &SharedStore,
-    settings: &Settings,
-    reasons: &Reasons,
-    shutdown: &CancellationToken,
-) -> Result<bool, Failure> {
-    let mut wait = Duration::from_millis(250);
-    loop {
+    let usable = until_there("store", &settings.store, reasons, || async {
         match store.check().await {
             Ok(warnings) => {
-                warnings.iter().for_each(|warning| tracing::warn!(store = ?settings.store, "{warning}"));
-                return Ok(true);
+                warnings.iter().for_each(|warning| tracing::warn!("store: {warning}"));
+                Attempt::There(())
             }
-            Err(StoreError::Unusable(why)) => return Err(Failure::usage(format!("{:?}: {why}", settings.store))),
-            Err(error) => {
-                tracing::warn!(store = ?settings.store, %error, "the store is not there yet; trying again");
-                reasons.set(vec![format!("store: {error}")]);
-            }
+            Err(StoreError::Unusable(why)) => Attempt::Never(why),
+            Err(error) => Attempt::NotYet(error.to_string()),
         }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(false),
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
+    });
+    let broker = until_there("broker", &settings.broker, reasons, || async {
+        match connect(settings).await {
+            Ok(broker) => Attempt::There(broker),
+            Err(BrokerError::Unavailable(why)) => Attempt::NotYet(why),
+            Err(error) => Attempt::Never(error.to_string()),
         }
+    });
+    let both = async { tokio::try_join!(usable, broker) };
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(None),
+        both = both => both.map(|((), broker)| Some(broker)),
     }
 }
 
-async fn connect(url: &str, settings: &Settings) -> Result<SharedBroker, BrokerError> {
+/// Tries until `part` can be used, and tells why it cannot yet.
+async fn until_there<T, Trying: Future<Output = Attempt<T>>>(
+    part: &'static str,
+    address: &impl fmt::Debug,
+    reasons: &Reasons,
+    attempt: impl Fn() -> Trying,
+) -> Result<T, Failure> {
+    let mut wait = SHORTEST_WAIT;
+    reasons.set(part, format!("connecting to {address:?}"));
+    loop {
+        match attempt().await {
+            Attempt::There(there) => {
+                reasons.clear(part);
+                return Ok(there);
+            }
+            Attempt::Never(why) => return Err(Failure::usage(format!("{part} {address:?}: {why}"))),
+            Attempt::NotYet(why) => {
+                tracing::warn!(?address, why, "the {part} is not there yet; trying again");
+                reasons.set(part, why);
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+async fn connect(settings: &Settings) -> Result<SharedBroker, BrokerError> {
+    let BrokerUrl::Rabbit(url) = &settings.broker else { return Ok(Arc::new(MemoryBroker::new())) };
     let options = RabbitOptions {
         prefix: settings.prefix.clone(),
         connection_name: format!("phasework {}", settings.engine.name),

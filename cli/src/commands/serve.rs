@@ -22,7 +22,7 @@ use crate::interrupt::Interrupts;
 use crate::output::say;
 use crate::parts::{self, Reasons};
 use crate::settings::{BrokerUrl, Key, Layers, Settings, SettingsFile, StoreUrl};
-use crate::{telemetry, waiting};
+use crate::{readiness, telemetry, waiting};
 
 const EXAMPLES: &str = "\
 Settings come from flags, else from the environment, else from a TOML file, else from defaults. The file is --config, or
@@ -161,11 +161,7 @@ async fn wait_for_parts(
 ) -> Result<Option<SharedBroker>, Failure> {
     let (reasons, over) = (Reasons::default(), shutdown.child_token());
     let waiting = door.serve(waiting::router(reasons.clone()), &over)?;
-    let broker = match parts::usable_store(store, settings, &reasons, shutdown).await {
-        Ok(true) => parts::broker(settings, &reasons, shutdown).await,
-        Ok(false) => Ok(None),
-        Err(failure) => Err(failure),
-    };
+    let broker = parts::wait(settings, store, &reasons, shutdown).await;
     over.cancel();
     served(waiting.await)?;
     broker
@@ -186,6 +182,7 @@ async fn run_engine(
     let over = shutdown.child_token();
     let mut api = door.serve(router(running.engine().clone(), config), &over)?;
     tracing::info!("the engine runs");
+    tokio::spawn(readiness::watch(running.engine().clone(), over.clone()));
     let outcome = tokio::select! {
         biased;
         () = shutdown.cancelled() => served((&mut api).await),

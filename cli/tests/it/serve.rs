@@ -20,7 +20,7 @@ fn an_engine_in_memory_serves_until_it_is_told_to_stop() {
         let place = Place::new().file("pass.json", PASS).with("PHASEWORK_LOG_FORMAT", format);
         let mut serving = place.start(&IN_MEMORY);
         let url = address(&mut serving);
-        serving.until("the engine runs");
+        serving.until("ready: the broker and the store can be used");
         place.check(&["run", "pass.json", "--data", "{\"name\":\"Bo\"}", "--follow", "--url", &url], 0, &["hello Bo"]);
         serving.signal(signal);
         let done = serving.end();
@@ -30,23 +30,25 @@ fn an_engine_in_memory_serves_until_it_is_told_to_stop() {
 }
 
 #[test]
-fn a_broker_that_is_not_there_yet_is_waited_for() {
+fn what_is_not_there_yet_is_waited_for() {
     // Port 1 of this machine: nothing listens there.
-    let place = Place::new();
-    let mut serving = place.start(&[
-        "serve",
-        "--broker=amqp://user:sekret@127.0.0.1:1",
-        "--store=redis://:sekret@127.0.0.1:1",
-        "--listen=127.0.0.1:0",
-    ]);
-    let url = address(&mut serving);
-    serving.until("the broker is not there yet; trying again");
-    place.check(&["runs", "list", "--url", &url], 3, &["the engine is starting: broker: "]);
-    serving.signal("TERM");
-    let done = serving.end();
-    assert_eq!(done.exit, 0, "{}", done.err);
-    assert!(done.err.contains("amqp://user:***@127.0.0.1:1"), "{}", done.err);
-    assert!(!done.err.contains("sekret"), "{}", done.err);
+    let (rabbit, redis) = ("amqp://user:sekret@127.0.0.1:1", "redis://:sekret@127.0.0.1:1");
+    for (broker, store, waits) in [
+        (rabbit, "memory:", "the broker is not there yet; trying again"),
+        ("memory:", redis, "the store is not there yet; trying again"),
+        (rabbit, redis, "the broker is not there yet; trying again"),
+    ] {
+        let place = Place::new();
+        let mut serving = place.start(&["serve", "--broker", broker, "--store", store, "--listen", "127.0.0.1:0"]);
+        let url = address(&mut serving);
+        serving.until(waits);
+        let part = if waits.contains("broker") { "broker: " } else { "store: " };
+        place.check(&["runs", "list", "--url", &url], 3, &["the engine is starting: ", part]);
+        serving.signal("TERM");
+        let done = serving.end();
+        assert_eq!(done.exit, 0, "{}", done.err);
+        assert!(done.err.contains(":***@127.0.0.1:1") && !done.err.contains("sekret"), "{}", done.err);
+    }
 }
 
 #[test]
