@@ -21,6 +21,18 @@ pub(super) async fn what_is_published_is_delivered_once(fixture: &dyn Fixture) {
     expect(&mut consumer, &["last"], false).await;
 }
 
+pub(super) async fn a_waiting_consumer_is_woken(fixture: &dyn Fixture) {
+    let (broker, other) = (fixture.connect().await, fixture.connect().await);
+    for address in [jobs("Echo.1.0.0"), Address::Coordinator(0), Address::Control, Address::Private("w.1".into())] {
+        let mut consumer = subscribe(&broker, &address, 1).await;
+        // Each first branch waits before the second begins.
+        let (first, ()) = tokio::join!(take(&mut consumer, 1), send(&other, &address, &["a"]));
+        ack(&*consumer, &tags(&first)).await;
+        let (second, ()) = tokio::join!(take(&mut consumer, 1), send(&other, &address, &["b"]));
+        assert_eq!((body(&first[0]).as_str(), body(&second[0]).as_str()), ("a", "b"), "{address:?}");
+    }
+}
+
 pub(super) async fn one_address_keeps_its_order(fixture: &dyn Fixture) {
     let broker = fixture.connect().await;
     let (even, odd) = (jobs("Even.1.0.0"), jobs("Odd.1.0.0"));

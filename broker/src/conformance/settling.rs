@@ -93,17 +93,19 @@ pub(super) async fn what_is_acknowledged_is_forgotten(fixture: &dyn Fixture) {
 pub(super) async fn settling_twice_does_no_harm(fixture: &dyn Fixture) {
     let broker = fixture.connect().await;
     let queue = jobs("Echo.1.0.0");
-    let mut consumer = subscribe(&broker, &queue, 10).await;
-    send(&broker, &queue, &["a", "b", "c"]).await;
+    let mut consumer = subscribe(&broker, &queue, 3).await;
+    send(&broker, &queue, &["a", "b", "c", "d"]).await;
     let held = expect(&mut consumer, &["a", "b", "c"], false).await;
     ack(&*consumer, &[held[0], held[0]]).await;
+    // `d` takes the place of `a`, but not its tag.
+    expect(&mut consumer, &["d"], false).await;
     ack(&*consumer, &[held[0]]).await;
     within("releasing", consumer.release(&[held[0]])).await.expect("a release");
     let earlier = DeliveryTag { generation: held[1].generation.wrapping_sub(1), ..held[1] };
     let unknown = DeliveryTag { number: u64::MAX >> 1, ..held[1] };
     ack(&*consumer, &[earlier, unknown]).await;
     drop(consumer);
-    expect(&mut subscribe(&broker, &queue, 10).await, &["b", "c"], true).await;
+    expect(&mut subscribe(&broker, &queue, 10).await, &["b", "c", "d"], true).await;
 }
 
 pub(super) async fn what_is_released_comes_again_in_order(fixture: &dyn Fixture) {

@@ -23,7 +23,7 @@ use super::topology::Topology;
 use super::wire::Wire;
 use crate::{BrokerError, Subscription};
 
-/// A session that lasted this long was a good one: after it there is no pause before the next.
+/// After a session that lasted this long, pauses begin short again.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 
 /// What consumers need on every connection: the exchanges they bind to.
@@ -66,10 +66,10 @@ struct Session {
 enum End {
     /// The consumer or the broker wants no more.
     Finished,
-    /// Lost; another one is needed.
+    /// Ended by RabbitMQ; another one is needed.
+    Ended,
+    /// Lost with the connection, or ended by us; another one is needed.
     Lost,
-    /// Ended by us, for another one.
-    Renewed,
 }
 
 impl Feeder {
@@ -117,7 +117,9 @@ impl Feeder {
             if began.elapsed() > GOOD_SESSION {
                 pauses = self::pauses();
             }
-            let pause = if end == End::Renewed { None } else { pauses.next() };
+            // Only where RabbitMQ ended the subscription on a good connection: it may do so again and again. How soon
+            // there is another connection is not decided here.
+            let pause = if end == End::Ended { pauses.next() } else { None };
             session = tokio::select! {
                 biased;
                 () = self.closing.cancelled() => return Err(BrokerError::Closed),
@@ -196,7 +198,7 @@ impl Feeder {
                 Ok(Some(end)) => return end,
                 Err(error) => {
                     tracing::debug!(%error, from = ?self.subscription.from, "the subscription is lost");
-                    return End::Lost;
+                    return if wire.is_broken() { End::Lost } else { End::Ended };
                 }
             }
         }
@@ -212,7 +214,7 @@ impl Feeder {
         match end {
             None => Ok(None),
             // RabbitMQ cancelled it: the queue was deleted.
-            Some(Ok(())) => Ok(Some(End::Lost)),
+            Some(Ok(())) => Ok(Some(End::Ended)),
             Some(Err(error)) => Err(error),
         }
     }
@@ -226,7 +228,7 @@ impl Feeder {
         }
         let Arrived { deliveries, end } = session.cancel().await?;
         if deliveries.is_empty() {
-            return Ok(Some(End::Renewed));
+            return Ok(Some(End::Lost));
         }
         // It lives, after all. What just came is not to come twice for that.
         self.arrived(session.generation, Arrived { deliveries, end })?;

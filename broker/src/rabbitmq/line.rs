@@ -130,7 +130,9 @@ async fn keep_up<E: Equipment>(
     state: watch::Sender<State<E>>,
 ) {
     let mut link = first;
+    let mut pauses = pauses();
     loop {
+        let began = Instant::now();
         let lost = tokio::select! {
             biased;
             () = closing.cancelled() => None,
@@ -140,7 +142,10 @@ async fn keep_up<E: Equipment>(
         tracing::warn!(broker = ?dialer, %why, "the connection to RabbitMQ is lost; connecting again");
         state.send_replace(State::Down(BrokerError::Unavailable(why)));
         link.wire.hang_up().await;
-        let Some(next) = connect_again(&dialer, &topology, &closing, &state).await else { break };
+        if began.elapsed() > GOOD_CONNECTION {
+            pauses = self::pauses();
+        }
+        let Some(next) = connect_again(&dialer, &topology, &closing, &state, &mut pauses).await else { break };
         tracing::info!(broker = ?dialer, "connected to RabbitMQ again");
         link = next;
         state.send_replace(State::Up(link.clone()));
@@ -155,9 +160,15 @@ async fn connect_again<E: Equipment>(
     topology: &Topology,
     closing: &CancellationToken,
     state: &watch::Sender<State<E>>,
+    pauses: &mut impl Iterator<Item = Duration>,
 ) -> Option<Arc<Link<E>>> {
-    let mut pauses = pauses();
     loop {
+        // Before the first attempt too: a connection that is lost as soon as it is made is no reason to hurry.
+        tokio::select! {
+            biased;
+            () = closing.cancelled() => return None,
+            () = sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => (),
+        }
         match connect(dialer, topology, closing).await {
             Ok(link) => return Some(link),
             Err(BrokerError::Closed) => return None,
@@ -166,15 +177,13 @@ async fn connect_again<E: Equipment>(
                 state.send_replace(State::Down(error));
             }
         }
-        tokio::select! {
-            biased;
-            () = closing.cancelled() => return None,
-            () = sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => (),
-        }
     }
 }
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After a connection that lasted this long, pauses begin short again.
+const GOOD_CONNECTION: Duration = Duration::from_secs(1);
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Longer and longer, and not the same for all who lost the same broker.
 pub(super) fn pauses() -> impl Iterator<Item = Duration> + Send {

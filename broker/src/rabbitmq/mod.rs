@@ -1,7 +1,7 @@
 //! The broker on RabbitMQ, 3.10 to 4.x.
 //!
 //! In reading order: [`RabbitMq`] here is one program's door; `topology` names everything; `wire` is one connection,
-//! `line` keeps one up for ever; `publisher` and `outlet` write, `consumer`, `inbox` and `feeder` read; `properties` and
+//! `line` keeps one up for ever; `publisher`, `outlet` and `parcel` write, `consumer`, `inbox` and `feeder` read; `properties` and
 //! `errors` translate. It does without lapin's own recovery, which would bring channels back unseen: a lost connection
 //! is made anew with all that belongs on it, and everyone on it knows.
 
@@ -11,6 +11,7 @@ mod feeder;
 mod inbox;
 mod line;
 mod outlet;
+mod parcel;
 mod properties;
 mod publisher;
 mod topology;

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::errors::broker_error;
 use super::line::{Line, Link};
-use super::outlet::{Letter, Outcome, Outlet};
+use super::outlet::Outlet;
+use super::parcel::{Letter, Outcome};
 use super::properties::{properties, short};
 use super::topology::{DELETED_IS_HEARD_AFTER, Route, Topology};
 use crate::{Address, BrokerError, Message, PublishError};
