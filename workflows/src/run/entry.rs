@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{EntryNo, HandlerName, Nonce, PhaseName};
+use crate::id::{EntryNo, HandlerName, JobIndex, Nonce, PhaseName};
 use crate::message::event::PhaseStatus;
 use crate::message::outcome::JobError;
 use crate::time::Timestamp;
@@ -78,6 +78,9 @@ pub struct HandlerEntry {
     /// The first failure for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<JobError>,
+    /// The job that failed first; none when it was the list that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failed: Option<JobIndex>,
 }
 
 impl HandlerEntry {

@@ -183,7 +183,8 @@ impl Turn<'_> {
         handler.out -= 1;
         handler.failed += 1;
         if handler.first_failure.is_none() {
-            handler.first_failure = Some(failure::shortened(error, failure::MAX_HEAD_MESSAGE_BYTES));
+            let short = failure::shortened(error, failure::MAX_HEAD_MESSAGE_BYTES);
+            (handler.first_failure, handler.first_failed) = (Some(short), Some(outcome.index));
         }
         if handler.failed <= MAX_FAILURES_KEPT {
             self.run.delta.failures.push(FailureRecord {

@@ -122,10 +122,10 @@ impl Turn<'_> {
             handler.total.is_some_and(|total| handler.failed > spec.tolerate_failures.allowed(total))
         });
         if let Some((handler, _)) = beyond {
-            let (name, failed) = (handler.name.clone(), handler.failed);
+            let (name, index, failed) = (handler.name.clone(), handler.first_failed, handler.failed);
             let error = handler.first_failure.clone();
             let error = error.unwrap_or_else(|| JobError::new("error", format!("{failed} jobs failed")).for_good());
-            return self.fail(Some(name), None, error);
+            return self.fail(Some(name), index, error);
         }
         if handlers.iter().all(HandlerEntry::is_finished) {
             return self.finish(PhaseStatus::Succeeded);
@@ -321,6 +321,7 @@ impl HandlerEntry {
             outputs: 0,
             waiting: 0,
             first_failure: None,
+            first_failed: None,
         }
     }
 }

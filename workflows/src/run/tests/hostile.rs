@@ -1,6 +1,7 @@
 //! What once broke, or would break first: limits, garbage, floods, damage.
 
 use super::{guarded, plain};
+use crate::definition::Tolerance;
 use crate::id::{HandlerName, PhaseName};
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::run::{Event, Ignored, MAX_ENTRIES, Run, RunState, Step, apply};
@@ -55,6 +56,19 @@ fn a_report_of_everything_over_and_over_costs_little() {
     let (step, handler) = report(&everything);
     assert!(matches!(step, Step::Changed { .. }) && handler.is_finished() && handler.done == jobs);
     assert_eq!(report(&everything).0, Step::Ignored(Ignored::TooLate));
+}
+
+#[test]
+fn a_run_says_which_job_took_it_off_its_way() {
+    for (workflow, script, expected) in [
+        (plain(handler("a").count(9)), "done:a:0 fatal:a:7", Some(7)),
+        (guarded(handler("a").count(9)), "done:a:0 fatal:a:7", Some(7)),
+        (guarded(handler("a").count(9).tolerate(Tolerance::Count(1))), "fatal:a:7 crash fatal:a:2", Some(7)),
+    ] {
+        let mut harness = Harness::start(workflow);
+        let cause = harness.play(script).run.head.cause.clone().unwrap();
+        assert_eq!((cause.handler.unwrap().as_str(), cause.index), ("a", expected), "{script}");
+    }
 }
 
 #[test]
