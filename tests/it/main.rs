@@ -2,6 +2,7 @@
 //! started them (`cargo xtask test`).
 
 mod bad_input;
+mod client;
 mod crashes;
 mod definitions;
 mod jobs;
