@@ -94,7 +94,8 @@ fn troubles(timeline: &Timeline, failures: &[FailureView], paint: Paint) -> Stri
     let mut text = String::new();
     let mut line = |line: String| text.push_str(&(line + "\n"));
     if retried > 0 {
-        line(format!("{} {} failed and was tried again", paint.yellow("↻"), times(retried, "try", "tries")));
+        let were = if retried == 1 { "was" } else { "were" };
+        line(format!("{} {} failed and {were} tried again", paint.yellow("↻"), times(retried, "try", "tries")));
     }
     if tolerated > 0 {
         let jobs = times(tolerated, "job", "jobs");
