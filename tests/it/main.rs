@@ -8,6 +8,7 @@ mod definitions;
 mod jobs;
 mod ownership;
 mod processes;
+mod retention;
 
 use std::future::Future;
 

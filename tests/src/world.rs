@@ -14,7 +14,7 @@ use phasework_store::memory::MemoryStore;
 use phasework_store::redis::{RedisOptions, RedisStore};
 use phasework_workflows::Payload;
 use phasework_workflows::id::{RunId, SystemIds};
-use phasework_workflows::time::{Millis, SystemClock};
+use phasework_workflows::time::{Clock, Millis, SystemClock, Timestamp};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -135,6 +135,13 @@ impl World {
         self.start_with(parts)
     }
 
+    /// Starts an engine whose clock is ahead of the others' by this much.
+    pub async fn start_engine_ahead(&mut self, by: Millis) -> Engine {
+        let mut parts = self.parts().await;
+        parts.clock = Arc::new(Ahead(by));
+        self.start_with(parts)
+    }
+
     /// Removes the engine that was started first, wherever it is in its work. Its connections close as a killed
     /// process's would: what it held is delivered again.
     pub async fn kill_engine(&mut self) {
@@ -203,6 +210,16 @@ impl World {
         for engine in std::mem::take(&mut self.engines) {
             engine.stop().await;
         }
+    }
+}
+
+/// The wall clock, and some time on top of it.
+#[derive(Debug)]
+struct Ahead(Millis);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus(self.0)
     }
 }
 

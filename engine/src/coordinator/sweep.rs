@@ -15,6 +15,7 @@ const REMOVALS: usize = 16;
 impl Owner {
     /// Publishes what a dead owner, or a lost reply of the store, left in an outbox; removes runs whose time is over.
     pub(super) async fn sweep(&mut self, now: Timestamp, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        // What we published ourselves was not left behind by anyone.
         self.clear_published().await;
         let store = Arc::clone(&self.engine.parts.store);
         match store.unpublished(&self.shards, PASS).await {
@@ -29,6 +30,8 @@ impl Owner {
         self.swept = now;
         // A timer of these shards may have been set by whoever owned a queue that is no longer theirs.
         self.next_due = Some(now);
+        // A run goes only when nothing of it is left to be published.
+        self.clear_published().await;
         self.remove_ended(now).await;
         Ok(())
     }
