@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use phasework_broker::{
-    Address, Broker, BrokerError, Consumer, Delivery, DeliveryTag, Message, PublishError, SharedBroker, Subscription,
+    Address, BrokerError, Consumer, Delivery, DeliveryTag, Message, PublishError, SharedBroker, Subscription,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::around::broker_around;
 
 /// Makes consumers blink. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,14 +33,9 @@ impl Blink {
 #[derive(Debug)]
 pub struct BlinkingBroker(pub SharedBroker, pub Blink);
 
-#[async_trait]
-impl Broker for BlinkingBroker {
+broker_around!(BlinkingBroker {
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
         self.0.publish(messages).await
-    }
-
-    async fn reply(&self, reply_to: &str, message: Message) -> Result<(), PublishError> {
-        self.0.reply(reply_to, message).await
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -50,27 +47,7 @@ impl Broker for BlinkingBroker {
         let consumer = Some(consumer);
         Ok(Box::new(BlinkingConsumer { broker, subscription, consumer, renewal: None, blinks, generation: 0 }))
     }
-
-    fn name_of(&self, address: &Address) -> String {
-        self.0.name_of(address)
-    }
-
-    async fn depth(&self, queue: &Address) -> Result<u64, BrokerError> {
-        self.0.depth(queue).await
-    }
-
-    async fn delete(&self, queue: &Address) -> Result<(), BrokerError> {
-        self.0.delete(queue).await
-    }
-
-    fn health(&self) -> Result<(), BrokerError> {
-        self.0.health()
-    }
-
-    async fn close(&self) {
-        self.0.close().await;
-    }
-}
+});
 
 struct BlinkingConsumer {
     broker: SharedBroker,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use phasework_broker::{
-    Address, Broker, BrokerError, Consumer, Delivery, DeliveryTag, Message, PublishError, SharedBroker, Subscription,
+    Address, BrokerError, Consumer, Delivery, DeliveryTag, Message, PublishError, SharedBroker, Subscription,
 };
 use phasework_store::{
     Commit, CommitError, RunCounts, RunFilter, RunVersion, SharedStore, Store, StoreError, StoredRun, StoredWorkflow,
@@ -18,6 +18,8 @@ use phasework_workflows::message::presence::WorkerAnnounced;
 use phasework_workflows::run::{FailureRecord, HistoryEvent};
 use phasework_workflows::time::Timestamp;
 use tokio::sync::Notify;
+
+use crate::around::broker_around;
 
 /// What an engine does that others can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,15 +94,10 @@ fn is_effect(message: &Message) -> bool {
     matches!(message.to, Address::Jobs(_)) || &*message.kind == "PhaseFinished"
 }
 
-#[async_trait]
-impl Broker for CrashingBroker {
+broker_around!(CrashingBroker {
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
         let counts = messages.iter().any(is_effect);
         self.1.doing(Deed::Publish, counts, self.0.publish(messages)).await
-    }
-
-    async fn reply(&self, reply_to: &str, message: Message) -> Result<(), PublishError> {
-        self.0.reply(reply_to, message).await
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
@@ -109,27 +106,7 @@ impl Broker for CrashingBroker {
         let crash = self.1.clone();
         Ok(if is_queue { Box::new(CrashingConsumer { consumer, crash, ticks: Vec::new() }) } else { consumer })
     }
-
-    fn name_of(&self, address: &Address) -> String {
-        self.0.name_of(address)
-    }
-
-    async fn depth(&self, queue: &Address) -> Result<u64, BrokerError> {
-        self.0.depth(queue).await
-    }
-
-    async fn delete(&self, queue: &Address) -> Result<(), BrokerError> {
-        self.0.delete(queue).await
-    }
-
-    fn health(&self) -> Result<(), BrokerError> {
-        self.0.health()
-    }
-
-    async fn close(&self) {
-        self.0.close().await;
-    }
-}
+});
 
 struct CrashingConsumer {
     consumer: Box<dyn Consumer>,

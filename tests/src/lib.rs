@@ -1,6 +1,7 @@
 //! A world to test whole systems in: engines and workers on embedded parts, or on a real RabbitMQ and Redis, where
 //! every engine and worker has connections of its own. Scenarios say what happens; the world only sets the stage.
 
+mod around;
 mod blinking;
 mod crash;
 mod duplicating;
