@@ -67,7 +67,8 @@ async fn nothing_confirmed_is_lost_when_connections_are_cut() {
     let unexplained: Vec<_> =
         seen_again.iter().filter(|(body, redelivered)| !redelivered && !published_again.contains(body)).collect();
     assert!(unexplained.is_empty(), "{unexplained:?}");
-    broker.health().expect("a healthy broker");
+    // The last cut may still be felt: what was read came over one connection, health tells of both.
+    eventually("a healthy broker", || async { broker.health().is_ok() }).await;
     // Acknowledged is acknowledged, except for what was lost with the last connection.
     insist(&broker, &jobs(), "last").await;
     let last = wait_for(&mut consumer, "last").await;
