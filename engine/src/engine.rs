@@ -171,7 +171,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotFound`] when there is no such run; otherwise as [`EngineError`] says.
     pub async fn cancel(&self, run: RunId, reason: Option<String>) -> Result<Accepted, EngineError> {
-        let control = Control { run, action: ControlAction::Cancel, reason, reply: None };
+        let control = Control { reason, ..Control::new(run, ControlAction::Cancel) };
         self.asker.ask(run, Ask::Control(control)).await
     }
 

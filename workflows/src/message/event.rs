@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Batch, Body};
 use crate::id::{EntryNo, Nonce, PhaseName, Revision, RunId, WorkflowName};
 use crate::payload::Payload;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 /// Runs to start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,12 +129,21 @@ impl Batch for Controls {
 }
 
 /// An order for a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Control {
     /// The run.
     pub run: RunId,
     /// What to do with it.
     pub action: ControlAction,
+    /// Of a cancel: how long jobs that run may go on before they are abandoned; [`CANCEL_DEADLINE`] when absent.
+    #[serde(default, rename = "deadline_ms", skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Millis>,
+    /// Of a rerun: the phase to enter; the one the run is in when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<PhaseName>,
+    /// Of a retry or rerun: data in place of what the run was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Payload>,
     /// Why, in the words of who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -147,9 +156,40 @@ pub struct Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ControlAction {
-    /// End the run as `canceled`.
+    /// End the run as `canceled`, once its jobs have stopped or the deadline has passed.
     Cancel,
+    /// Dispatch nothing more for now.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// Try again what made the run halt.
+    Retry,
+    /// Leave the current phase as it is and enter one anew.
+    Rerun,
 }
+
+impl ControlAction {
+    /// In one word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry => "retry",
+            Self::Rerun => "rerun",
+        }
+    }
+}
+
+impl Control {
+    /// An order without anything further said.
+    pub const fn new(run: RunId, action: ControlAction) -> Self {
+        Self { run, action, deadline: None, phase: None, data: None, reason: None, reply: None }
+    }
+}
+
+/// How long the running jobs of a canceled run may go on, unless the order says otherwise.
+pub const CANCEL_DEADLINE: Millis = Millis::from_secs(10);
 
 /// Tells whoever is served by a coordinator queue that it is the owner now, and what time it is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

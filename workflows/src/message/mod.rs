@@ -1,13 +1,16 @@
 //! What travels between the programs: JSON bodies with a protocol version, told apart by the message's `type` property.
 //!
-//! [`job`] goes to workers, [`outcome`] comes back, [`event`] drives coordinators, [`submission`] comes from clients,
+//! [`job`] goes to workers, [`outcome`] comes back, with [`lease`] and [`probe`] for what takes long or got lost;
+//! [`event`] drives coordinators, [`submission`] comes from clients,
 //! [`presence`] tells who works, [`notice`] tells the world. Nothing here says how or where they are sent.
 
 pub mod event;
 pub mod job;
+pub mod lease;
 pub mod notice;
 pub mod outcome;
 pub mod presence;
+pub mod probe;
 pub mod submission;
 
 use std::collections::BTreeMap;
@@ -204,6 +207,11 @@ mod tests {
         check::<event::StartRuns>(include_str!("golden/start_run.json"));
         check::<event::PhasesFinished>(include_str!("golden/phase_finished.json"));
         check::<event::Controls>(include_str!("golden/control.json"));
+        check::<event::Controls>(include_str!("golden/control_rerun.json"));
+        check::<lease::Leases>(include_str!("golden/leases.json"));
+        check::<lease::LeasesAnswered>(include_str!("golden/leases_answered.json"));
+        check::<probe::Probes>(include_str!("golden/probe.json"));
+        check::<probe::ProbesReturned>(include_str!("golden/probe_returned.json"));
         check::<submission::Submit>(include_str!("golden/submit.json"));
         check::<presence::WorkerAnnounced>(include_str!("golden/worker_announced.json"));
         check::<notice::Lifecycle>(include_str!("golden/lifecycle.json"));

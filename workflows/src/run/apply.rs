@@ -71,6 +71,7 @@ pub fn apply(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) 
         Event::Enumerated { handler, listing, .. } => turn.enumerated(*handler, listing),
         Event::Concluded { output, .. } => turn.concluded(output),
         Event::Wake => turn.wake(),
+        Event::Recover => turn.recover(),
         Event::Control(control) => turn.control(control),
     };
     match applied {
@@ -88,7 +89,7 @@ impl Event {
             | Self::Resolved { entry, nonce, .. }
             | Self::Enumerated { entry, nonce, .. }
             | Self::Concluded { entry, nonce, .. } => Some((*entry, *nonce)),
-            Self::Wake | Self::Control(_) => None,
+            Self::Wake | Self::Recover | Self::Control(_) => None,
         }
     }
 }
@@ -184,6 +185,9 @@ impl<'a> Turn<'a> {
                     control.reason.as_deref().map(|reason| beginning(reason, MAX_HEAD_MESSAGE_BYTES).to_owned());
                 self.end(RunState::Canceled, reason);
                 Ok(())
+            }
+            ControlAction::Pause | ControlAction::Resume | ControlAction::Retry | ControlAction::Rerun => {
+                Err(Ignored::TooLate)
             }
         }
     }

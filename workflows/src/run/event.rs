@@ -69,6 +69,9 @@ pub enum Event {
     },
     /// The run's timer went off, or a worker it may be waiting for came.
     Wake,
+    /// The broker or the store has lost what was under way: whatever is out and not leased goes out again, and the end
+    /// of a finished phase is announced again. Applying it twice does no harm.
+    Recover,
     /// Somebody gives an order.
     Control(Control),
 }

@@ -14,6 +14,7 @@ mod failure;
 mod jobs;
 mod outcomes;
 mod phase;
+mod recovery;
 mod retry;
 mod state;
 #[cfg(test)]

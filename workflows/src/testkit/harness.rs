@@ -300,7 +300,7 @@ impl Harness {
     /// The order to cancel the run.
     pub fn cancel(&self) -> Event {
         let (run, reason) = (self.run.head.id, Some("enough".into()));
-        Event::Control(Control { run, action: ControlAction::Cancel, reason, reply: None })
+        Event::Control(Control { reason, ..Control::new(run, ControlAction::Cancel) })
     }
 
     /// The number of the last attempt of a job of the current entry; 1 for one that was never out.

@@ -84,7 +84,7 @@ fn names_entry(event: &Event) -> Option<(EntryNo, Nonce)> {
         | Event::Resolved { entry, nonce, .. }
         | Event::Enumerated { entry, nonce, .. }
         | Event::Concluded { entry, nonce, .. } => Some((*entry, *nonce)),
-        Event::Wake | Event::Control(_) => None,
+        Event::Wake | Event::Recover | Event::Control(_) => None,
     }
 }
 
