@@ -26,6 +26,11 @@ use crate::slots::Slot;
 /// How long a handler may go on after its job was canceled, to clean up.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
+/// As a job is handed back that no longer matters. Whoever canceled it need not wait for it any more.
+pub(crate) fn canceled() -> JobError {
+    JobError::new("canceled", "it was canceled")
+}
+
 /// An attempt that has its slot.
 pub(crate) struct Started {
     pub(crate) hosted: Arc<Hosted>,
@@ -57,14 +62,13 @@ impl Started {
         let Self { hosted, group, job, slot, hold, reports, .. } = self;
         span.in_scope(|| note(&hosted, &ended, service));
         drop(slot);
-        match ended {
-            Ended::Canceled => hold.settle(),
-            Ended::Verdict(verdict) => {
-                let service = (!matches!(verdict, Verdict::Returned(_))).then_some(service);
-                let report = Report { group, index: job.index, attempt: job.attempt, verdict, service, hold };
-                reports.send(report).ok(); // the reporter is gone when the worker leaves at once
-            }
-        }
+        let verdict = match ended {
+            Ended::Verdict(verdict) => verdict,
+            Ended::Canceled => Verdict::Returned(canceled()),
+        };
+        let service = (!matches!(verdict, Verdict::Returned(_))).then_some(service);
+        let report = Report { group, index: job.index, attempt: job.attempt, verdict, service, hold };
+        reports.send(report).ok(); // the reporter is gone when the worker leaves at once
     }
 
     fn span(&self) -> tracing::Span {
@@ -96,7 +100,8 @@ impl Started {
             }
             () = self.canceled_and_cleaned_up() => return Ended::Canceled,
         };
-        if self.canceled.is_cancelled() {
+        // A job that was done all the same is done. Any other end came of the order, and shall not cost a try.
+        if self.canceled.is_cancelled() && !matches!(result, Ok(Ok(_))) {
             return Ended::Canceled;
         }
         let result = match result {

@@ -117,7 +117,8 @@ impl Context {
     }
 
     /// Done when the result no longer matters: the run was canceled or left the phase, the deadline has passed, or the
-    /// worker stops for good. The future of the handler is dropped soon after, and whatever it returns is not used.
+    /// worker stops for good. The future of the handler is dropped soon after. An output that it still returns before
+    /// that counts, an error does not.
     pub async fn canceled(&self) {
         self.job.canceled.cancelled().await;
     }

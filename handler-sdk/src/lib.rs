@@ -29,7 +29,7 @@
 //! ```
 //!
 //! In reading order: `handler`, `error` and `context` are what handlers see; `worker` is how they are hosted (with
-//! `settings` and `signals`; `connect` reaches the broker). `shift` runs a worker: `intake` reads a queue, `pack` starts the jobs of a message on the
+//! `settings` and `signals`; `connect` reaches the broker). `shift` runs a worker: `intake` reads a queue, `asked` a message, `pack` starts its jobs on the
 //! `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it panicked), `report` sends the outcomes
 //! that `batch` puts together and `confirm` insists on, and `open` knows what is not settled yet. `control` and
 //! `presence` talk to all, `stop` says how far stopping has got. `client` submits runs and waits for them; [`testing`] is
@@ -44,6 +44,7 @@
 //! [`metrics`](https://docs.rs/metrics) facade: `phasework_jobs_total` (by handler, version and outcome),
 //! `phasework_job_seconds` and `phasework_jobs_running`. Install an exporter before the worker is run.
 
+mod asked;
 mod attempt;
 mod batch;
 mod client;
@@ -59,6 +60,7 @@ mod open;
 mod pack;
 mod panics;
 mod presence;
+mod probe;
 mod report;
 mod settings;
 mod shift;

@@ -12,20 +12,23 @@ use bytes::Bytes;
 use futures::future::join_all;
 use phasework_broker::{Address, Delivery, DeliveryTag, Message, SharedBroker};
 use phasework_workflows::id::SharedIds;
-use phasework_workflows::message::job::{Job, JobGroup, Jobs};
+use phasework_workflows::message::job::{Job, JobGroup};
 use phasework_workflows::message::notice::DeadLetter;
 use phasework_workflows::message::outcome::JobError;
+use phasework_workflows::message::probe::Probe;
 use phasework_workflows::message::{self, Body as _};
 use phasework_workflows::time::SharedClock;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::Started;
+use crate::asked::{Asked, Bad, Understood, take_apart, understand};
+use crate::attempt::{Started, canceled};
 use crate::batch::{Report, Verdict};
 use crate::confirm;
 use crate::hosted::{Found, Handlers, Hosted};
 use crate::open::{Hold, Open, Ticket};
+use crate::probe;
 use crate::slots::Slot;
 use crate::stop::Stop;
 
@@ -34,9 +37,6 @@ pub(crate) const PACK_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a pack waits for its first slot. Only a handler with several queues holds more packs than it has slots.
 pub(crate) const LINE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// The most jobs in one message; more is no message that a coordinator sends.
-const MAX_JOBS: u64 = 100_000;
 
 /// What every pack of one queue needs.
 pub(crate) struct Packs {
@@ -63,16 +63,34 @@ impl Packs {
     /// Does what one message asks for. The message is acknowledged through `settled`, once everything is.
     pub(crate) async fn work(self: Arc<Self>, delivery: Delivery, settled: UnboundedSender<DeliveryTag>) {
         let ticket = Ticket::new(delivery.tag, settled);
-        let Understood { groups, bad } = understand(&delivery);
-        if delivery.redelivered {
-            self.hand_back_redelivered(groups, &ticket);
-        } else {
-            self.start(groups, &ticket).await;
+        let Understood { asked, bad } = understand(&delivery);
+        match asked {
+            Asked::Jobs(groups) if delivery.redelivered => self.hand_back_redelivered(groups, &ticket),
+            Asked::Jobs(groups) => self.start(groups, &ticket).await,
+            Asked::Probes(probes) => {
+                if self.send_back(probes).await.is_none() {
+                    return; // as below
+                }
+            }
         }
         if self.set_aside(&delivery, bad).await.is_none() {
             return; // it was not confirmed, so it comes again
         }
         ticket.settle();
+    }
+
+    /// Sends probes back, redelivered or not: they ask what has become of the queue, and not of a job. `None` when that
+    /// is not confirmed before the worker leaves.
+    async fn send_back(&self, probes: Vec<Probe>) -> Option<()> {
+        if probes.is_empty() {
+            return Some(());
+        }
+        let results = confirm::publish(&self.broker, probe::returned(probes), &self.stop.leave).await?;
+        if results.iter().any(Result::is_err) {
+            // It came through this broker, so it is not larger than that takes. The coordinator sends another.
+            tracing::error!(queue = %self.queue, "a probe is too large to be sent back");
+        }
+        Some(())
     }
 
     /// A message that was delivered before may have done its work, or have killed the worker that had it. The
@@ -119,12 +137,9 @@ impl Packs {
         let why = self.start_in_turn(hosted, &mut jobs).await;
         let Some(error) = why else { return };
         let busy = &*error.kind == "busy";
-        for Waiting { group, job, hold, canceled } in jobs {
-            if canceled.is_cancelled() {
-                hold.settle();
-            } else {
-                self.report(&group, &job, Verdict::Returned(error.clone()), hold);
-            }
+        for Waiting { group, job, hold, canceled: token } in jobs {
+            let error = if token.is_cancelled() { canceled() } else { error.clone() };
+            self.report(&group, &job, Verdict::Returned(error), hold);
         }
         if busy {
             tokio::select! {
@@ -146,12 +161,12 @@ impl Packs {
             () = sleep_until(patience) => return Some(busy()),
         };
         while let Some(waiting) = jobs.pop_front() {
-            if waiting.canceled.is_cancelled() {
-                waiting.hold.settle();
-                continue;
-            }
-            match self.wait_for_slot(hosted, patience).await {
+            match self.wait_for_slot(hosted, &waiting.canceled, patience).await {
                 Ok(slot) => self.spawn(hosted, waiting, slot),
+                Err(why) if waiting.canceled.is_cancelled() => {
+                    self.report(&waiting.group, &waiting.job, Verdict::Returned(why), waiting.hold);
+                    continue;
+                }
                 Err(why) => {
                     jobs.push_front(waiting);
                     return Some(why);
@@ -164,7 +179,15 @@ impl Packs {
         None
     }
 
-    async fn wait_for_slot(&self, hosted: &Hosted, patience: Instant) -> Result<Slot, JobError> {
+    async fn wait_for_slot(
+        &self,
+        hosted: &Hosted,
+        order: &CancellationToken,
+        patience: Instant,
+    ) -> Result<Slot, JobError> {
+        if order.is_cancelled() {
+            return Err(canceled());
+        }
         if self.stop.drain.is_cancelled() {
             return Err(draining());
         }
@@ -173,6 +196,7 @@ impl Packs {
         }
         tokio::select! {
             biased;
+            () = order.cancelled() => Err(canceled()),
             () = self.stop.drain.cancelled() => Err(draining()),
             slot = hosted.slots.take() => Ok(slot),
             () = sleep_until(patience) => Err(busy()),
@@ -261,67 +285,4 @@ fn busy() -> JobError {
 
 fn draining() -> JobError {
     JobError::new("draining", "the worker stops")
-}
-
-/// What the jobs share, and the jobs.
-fn take_apart(mut group: JobGroup) -> (Arc<JobGroup>, Vec<Job>) {
-    let jobs = group.each().collect();
-    group.range = None;
-    group.jobs = Vec::new();
-    (Arc::new(group), jobs)
-}
-
-/// What a message asks for, and what of it cannot be understood.
-struct Understood {
-    groups: Vec<JobGroup>,
-    bad: Vec<Bad>,
-}
-
-/// A message, or a group of one, that cannot be understood, and why.
-struct Bad {
-    body: Bytes,
-    reason: String,
-}
-
-/// Reads a message of a job queue. A bad group does not keep the others from being done.
-fn understand(delivery: &Delivery) -> Understood {
-    let whole = |reason| Understood { groups: Vec::new(), bad: vec![Bad { body: delivery.body.clone(), reason }] };
-    if *delivery.kind != *Jobs::KIND {
-        let kind = &delivery.kind;
-        return whole(format!("a message of type `{kind}` on a job queue; only `{}` belongs there", Jobs::KIND));
-    }
-    let (read, unread) = match message::decode_batch::<Jobs>(&delivery.body) {
-        Ok(decoded) => decoded,
-        Err(error) => return whole(error.to_string()),
-    };
-    let unread = unread.into_iter().map(|item| Bad { body: item.body.into(), reason: item.reason.to_string() });
-    let mut understood = Understood { groups: Vec::new(), bad: unread.collect() };
-    let mut jobs = 0;
-    for group in read {
-        match check(&group, jobs) {
-            Ok(count) => {
-                jobs += count;
-                understood.groups.push(group);
-            }
-            Err(reason) => {
-                let body = message::encode(&Jobs { groups: vec![group] }).into();
-                understood.bad.push(Bad { body, reason });
-            }
-        }
-    }
-    understood
-}
-
-/// How many jobs a group has, when it makes sense after so many others of its message.
-fn check(group: &JobGroup, before: u64) -> Result<u64, String> {
-    let (first, ranged) = group.range.unwrap_or((0, 0));
-    if first.checked_add(ranged).is_none() {
-        return Err(format!("a range of jobs that ends nowhere: {ranged} from {first}"));
-    }
-    if let Some(job) = group.jobs.iter().find(|job| job.attempt == 0 || job.tried == 0) {
-        return Err(format!("job {} without an attempt or a try: both are numbered from 1", job.index));
-    }
-    let count = ranged.saturating_add(group.jobs.len() as u64);
-    let all = before.saturating_add(count);
-    if all > MAX_JOBS { Err(format!("{all} jobs in one message; at most {MAX_JOBS} are taken")) } else { Ok(count) }
 }

@@ -85,7 +85,17 @@ impl Bench {
 
     /// The next message of outcomes.
     pub(crate) async fn report(&mut self) -> JobsFinished {
-        self.coordinator.body().await
+        self.told().await
+    }
+
+    /// The next message to the coordinator that is a `T`; those before it are passed over.
+    pub(crate) async fn told<T: Body>(&mut self) -> T {
+        loop {
+            let next = self.coordinator.delivery().await;
+            if *next.kind == *T::KIND {
+                return message::decode(&next.body).unwrap();
+            }
+        }
     }
 
     /// The next `count` outcomes, by job index.

@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "all of it is tests")]
 
 mod bench;
+mod canceled;
 mod client;
 mod drain;
 mod messages;
 mod outcomes;
 mod packs;
 mod presence;
+mod probes;
 mod reports;

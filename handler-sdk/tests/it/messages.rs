@@ -1,18 +1,18 @@
-//! Messages that are not simply run: redelivered, canceled, for somebody else, or no job messages at all.
+//! Messages that are not simply run: redelivered, for somebody else, or no job messages at all.
 
 use std::time::Duration;
 
 use phasework_broker::{Address, Broker as _, Message};
 use phasework_sdk::{Context, HandlerError, Worker};
-use phasework_workflows::message::job::{CancelJobs, CanceledEntry, Job, JobGroup, Jobs};
+use phasework_workflows::message;
+use phasework_workflows::message::job::{Job, JobGroup, Jobs};
 use phasework_workflows::message::notice::DeadLetter;
 use phasework_workflows::message::outcome::Status;
-use phasework_workflows::message::{self, Body as _};
 use phasework_workflows::time::Timestamp;
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::bench::{Bench, QUEUE, Reader, group, kind, one, range, run};
+use crate::bench::{Bench, QUEUE, Reader, group, kind, one, range};
 
 async fn done(_: Value, _: Context) -> Result<(), HandlerError> {
     Ok(())
@@ -149,34 +149,4 @@ async fn what_makes_no_sense_goes_to_the_dead_letters() {
         assert_eq!(bench.outcome().await.status, Status::Done, "the worker goes on");
         assert_eq!(bench.unacknowledged().await, 0);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn canceled_jobs_are_stopped_and_not_reported() {
-    let (told, mut events) = unbounded_channel();
-    let handler = move |_: Value, ctx: Context| {
-        let told = told.clone();
-        async move {
-            told.send("started").ok();
-            ctx.canceled().await;
-            told.send("canceled").ok();
-            std::future::pending::<Result<(), _>>().await
-        }
-    };
-    let mut bench = Bench::start(|worker| worker.handler("Echo", "1.0.0", handler).concurrency(1)).await;
-    // The second job of the pack waits for the slot, and goes too.
-    bench.send(vec![range(0, 2)]).await;
-    assert_eq!(events.recv().await, Some("started"));
-    let mut orders = vec![CanceledEntry { run: run(7), entry: 1 }, CanceledEntry { run: run(8), entry: 9 }];
-    bench.publish(Address::Control, &CancelJobs { items: orders.clone() }).await;
-    bench.broker.publish(vec![Message::new(Address::Control, "Pause", "{}")]).await;
-    bench.broker.publish(vec![Message::new(Address::Control, CancelJobs::KIND, "no order")]).await;
-    orders[0].entry = 2;
-    bench.publish(Address::Control, &CancelJobs { items: orders }).await;
-    assert_eq!(events.recv().await, Some("canceled"));
-    // It ignores that; its future is dropped after a while, and its slot is free again.
-    bench.send(vec![JobGroup { entry: 3, ..range(7, 1) }]).await;
-    assert_eq!(events.recv().await, Some("started"));
-    assert_eq!(bench.outcome().await.index, 7, "the others are not reported");
-    assert_eq!(bench.unacknowledged().await, 0);
 }

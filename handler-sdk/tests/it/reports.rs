@@ -9,9 +9,11 @@ use phasework_broker::memory::MemoryBroker;
 use phasework_broker::{Address, Broker, BrokerError, Consumer, Message, PublishError, Subscription};
 use phasework_sdk::{Context, HandlerError, WorkerError};
 use phasework_workflows::message::outcome::Status;
+use phasework_workflows::message::probe::Probes;
 use tokio::sync::Semaphore;
 
 use crate::bench::{Bench, kind, one, range};
+use crate::probes::probe;
 
 /// A connection that can be made to publish no outcomes, or to wait before it does.
 #[derive(Debug)]
@@ -99,7 +101,8 @@ async fn nothing_is_acknowledged_before_its_outcome_is_confirmed() {
     bench.send(vec![range(0, 2)]).await;
     bench.send(vec![range(2, 1)]).await;
     bench.broker.publish(vec![Message::new(Address::Jobs(crate::bench::QUEUE.into()), "Garbage", "?")]).await;
-    assert_eq!(bench.unacknowledged().await, 3);
+    bench.publish(Address::Jobs(crate::bench::QUEUE.into()), &Probes { items: vec![probe(1, 0)] }).await;
+    assert_eq!(bench.unacknowledged().await, 4);
 }
 
 #[tokio::test(start_paused = true)]
