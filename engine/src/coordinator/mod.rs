@@ -2,8 +2,8 @@
 //! published, acknowledged; in this order, so that a crash between any two steps loses nothing.
 //!
 //! [`intake`] reads messages, [`advance`] is the only caller of `apply`, [`outside`] answers what `apply` cannot know,
-//! [`outbox`] turns effects into messages, [`packing`] says how many jobs go into one, [`hot`] keeps runs in memory,
-//! [`sweep`] looks after what was left behind.
+//! [`outbox`] turns effects into messages, [`packing`] says how many jobs go into one, [`publish`] sends them, [`hot`]
+//! keeps runs in memory, [`sweep`] looks after what was left behind.
 
 mod advance;
 mod hot;
@@ -12,6 +12,7 @@ mod outbox;
 mod outside;
 mod owner;
 mod packing;
+mod publish;
 mod sweep;
 
 pub(crate) use owner::Owner;
