@@ -17,6 +17,7 @@ use phasework_workflows::time::SharedClock;
 
 use crate::answers::{Ask, Asker};
 use crate::config::EngineConfig;
+use crate::coordinator::SharedShare;
 use crate::ends::EndWatch;
 use crate::registry::Registry;
 use crate::workflows::Workflows;
@@ -50,6 +51,7 @@ pub struct Engine {
     pub(crate) registry: Registry,
     pub(crate) asker: Asker,
     pub(crate) ends: EndWatch,
+    pub(crate) share: SharedShare,
 }
 
 /// A request for a run.
@@ -365,6 +367,11 @@ impl Engine {
     pub async fn queue_depth(&self, queue: &str) -> Result<u64, EngineError> {
         let depth = self.parts.broker.depth(&Address::Jobs(queue.into())).await;
         depth.map_err(|error| EngineError::Unavailable(error.to_string()))
+    }
+
+    /// How many coordinator queues are served by this engine right now.
+    pub fn queues_owned(&self) -> usize {
+        self.share.owned(self.parts.clock.now())
     }
 
     /// Whether this engine can work right now; otherwise every reason why not.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::Asker;
 use crate::config::ConfigError;
-use crate::coordinator::Owner;
+use crate::coordinator::{Owner, SharedShare};
 use crate::ends::EndWatch;
 use crate::engine::{Engine, Parts};
 use crate::registry::Registry;
@@ -38,7 +38,10 @@ pub fn start(parts: Parts) -> Result<RunningEngine, ConfigError> {
     let name = format!("{}.{}", parts.config.name, parts.ids.uuid().simple());
     let (asker, asker_loops) = Asker::new(Arc::clone(&parts.broker), &name, parts.config.coordinator_queues);
     let ends = EndWatch::default();
-    let engine = Engine { parts: parts.clone(), workflows, registry: registry.clone(), asker, ends: ends.clone() };
+    // Two coordinators of one name would take each other's ticks for their own.
+    let share = SharedShare::new(name.into(), parts.config.coordinator_queues, parts.config.tick);
+    let engine =
+        Engine { parts: parts.clone(), workflows, registry: registry.clone(), asker, ends: ends.clone(), share };
 
     let mut tasks = JoinSet::new();
     tasks.spawn(asker_loops.run(shutdown.clone()));

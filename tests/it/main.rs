@@ -9,6 +9,7 @@ mod jobs;
 mod ownership;
 mod processes;
 mod retention;
+mod sharing;
 
 use std::future::Future;
 

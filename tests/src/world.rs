@@ -127,7 +127,7 @@ impl World {
         self.start_with(parts)
     }
 
-    /// Starts an engine whose coordinator consumers blink when told to, and which gets a tick every ten seconds only.
+    /// Starts an engine whose coordinator consumers blink when told to, and which sends no ticks.
     pub async fn start_blinking_engine(&mut self, blink: &Blink) -> Engine {
         let mut parts = self.parts().await;
         parts.broker = Arc::new(BlinkingBroker(parts.broker, blink.clone()));
@@ -140,6 +140,11 @@ impl World {
         let mut parts = self.parts().await;
         parts.clock = Arc::new(Ahead(by));
         self.start_with(parts)
+    }
+
+    /// Stops the `place`-th engine, as SIGTERM would.
+    pub async fn stop_engine(&mut self, place: usize) {
+        self.engines.remove(place).stop().await;
     }
 
     /// Removes the engine that was started first, wherever it is in its work. Its connections close as a killed

@@ -1,6 +1,7 @@
 //! From messages to events: every delivery is read, what it says is sorted by run, what cannot be read is set aside.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use phasework_broker::{Address, Delivery, Message};
 use phasework_workflows::id::{HandlerName, RunId};
@@ -24,6 +25,8 @@ pub(super) struct Intake {
     pub(super) dead: Vec<Message>,
     /// What was said about how long jobs take.
     pub(super) services: Vec<Service>,
+    /// The coordinators whose ticks came.
+    pub(super) coordinators: Vec<Arc<str>>,
 }
 
 /// Something that happened to a run.
@@ -91,7 +94,7 @@ impl Intake {
                 (control.run, What::Event(Event::Control(control)), reply)
             }),
             Tick::KIND => {
-                decode::<Tick>(body)?; // that it came is all it says
+                self.coordinators.push(decode::<Tick>(body)?.from);
                 Ok(Vec::new())
             }
             other => Err(DecodeError::Malformed {

@@ -3,7 +3,7 @@
 //!
 //! [`intake`] reads messages, [`advance`] is the only caller of `apply`, [`outside`] answers what `apply` cannot know,
 //! [`outbox`] turns effects into messages, [`packing`] says how many jobs go into one, [`publish`] sends them, [`hot`]
-//! keeps runs in memory, [`sweep`] looks after what was left behind.
+//! keeps runs in memory, [`sweep`] looks after what was left behind, [`share`] says who has how many queues.
 
 mod advance;
 mod hot;
@@ -13,6 +13,8 @@ mod outside;
 mod owner;
 mod packing;
 mod publish;
+mod share;
 mod sweep;
 
 pub(crate) use owner::Owner;
+pub(crate) use share::SharedShare;

@@ -24,9 +24,6 @@ use crate::{dead, supervisor};
 /// How many runs are woken, swept or removed in one pass.
 pub(super) const PASS: usize = 256;
 
-/// For how many ticks an owner may get nothing from its queue before it no longer counts on owning it.
-const TICKS_MISSED: u64 = 5;
-
 /// How long the store may be away before the owner lets go of its deliveries.
 const STORE_AWAY: Duration = Duration::from_secs(60);
 
@@ -53,8 +50,6 @@ pub(crate) struct Owner {
     /// Published versions of runs that are no longer in memory.
     pub(super) cleared: Vec<(RunId, Vec<RunVersion>)>,
     workers: watch::Receiver<u64>,
-    /// When the queue last delivered something: a tick, if nothing else.
-    served: Option<Timestamp>,
     /// Runs that cannot be woken because they cannot be read, and when to try again.
     pub(super) shunned: BTreeMap<RunId, Timestamp>,
     pub(super) swept: Timestamp,
@@ -68,6 +63,8 @@ pub(super) enum Stopped {
     Asked,
     /// The broker took the queue away, or the store did not come back.
     Lost,
+    /// The queue is for the next in line: this coordinator has more than its share.
+    HandedOver,
 }
 
 impl Owner {
@@ -82,7 +79,6 @@ impl Owner {
             packing: Packing::default(),
             pages: Pages::default(),
             cleared: Vec::new(),
-            served: None,
             shunned: BTreeMap::new(),
             swept: Timestamp::default(),
             next_due: None,
@@ -101,15 +97,16 @@ impl Owner {
             else {
                 return;
             };
-            if let Stopped::Asked = self.serve(consumer, &shutdown).await {
-                self.clear_published().await;
+            self.engine.share.lines_up(self.queue);
+            let stopped = self.serve(consumer, &shutdown).await;
+            if let Stopped::Asked = stopped {
                 return;
             }
         }
     }
 
     fn disown(&mut self) {
-        self.served = None;
+        self.engine.share.lock().lost(self.queue);
         self.next_due = None;
         self.hot.clear();
     }
@@ -125,7 +122,15 @@ impl Owner {
         }
     }
 
+    /// Takes what the queue delivers, until it must not any more. The consumer goes last: what is published is cleared
+    /// from the store by then, so that the next owner does not publish it again.
     async fn serve(&mut self, mut consumer: Box<dyn Consumer>, shutdown: &CancellationToken) -> Stopped {
+        let stopped = self.serve_until(consumer.as_mut(), shutdown).await;
+        self.clear_published().await;
+        stopped
+    }
+
+    async fn serve_until(&mut self, consumer: &mut dyn Consumer, shutdown: &CancellationToken) -> Stopped {
         let batch = self.engine.parts.config.batch;
         loop {
             let now = self.engine.parts.clock.now();
@@ -141,7 +146,7 @@ impl Owner {
                 biased;
                 () = shutdown.cancelled() => return Stopped::Asked,
                 deliveries = consumer.next(batch) => match deliveries {
-                    Ok(deliveries) => if let Err(stopped) = self.take(consumer.as_ref(), &deliveries, shutdown).await {
+                    Ok(deliveries) => if let Err(stopped) = self.take(consumer, &deliveries, shutdown).await {
                         return stopped;
                     },
                     Err(BrokerError::Closed) => return Stopped::Asked,
@@ -161,8 +166,7 @@ impl Owner {
     }
 
     fn is_owner(&self, now: Timestamp) -> bool {
-        let longest = Millis(self.engine.parts.config.tick.0 * TICKS_MISSED);
-        self.served.is_some_and(|served| now.since(served) <= longest)
+        self.engine.share.lock().owns(self.queue, now)
     }
 
     /// Carries out a batch of deliveries: commit, publish, acknowledge.
@@ -174,8 +178,8 @@ impl Owner {
     ) -> Result<(), Stopped> {
         let parts = &self.engine.parts;
         metrics::counter!("phasework_coordinator_messages_total").increment(deliveries.len() as u64);
-        let Intake { happenings, mut dead, services } = Intake::read(parts, self.queue, deliveries);
-        let is_new = self.own().await;
+        let Intake { happenings, mut dead, services, coordinators } = Intake::read(parts, self.queue, deliveries);
+        let is_new = self.own(&coordinators).await;
         for service in services {
             self.packing.learn(service.handler, service.jobs, service.total_us);
         }
@@ -193,6 +197,11 @@ impl Owner {
         if is_new {
             self.wake_awaiting(shutdown).await?;
         }
+        if self.engine.share.lock().to_hand_over(self.queue, now) {
+            tracing::debug!(queue = self.queue, "the queue is handed over to the next in line");
+            self.engine.share.lock().hand_over(self.queue, now);
+            return Err(Stopped::HandedOver);
+        }
         if is_new || now.since(self.swept) >= SWEEP {
             self.sweep(now, shutdown).await?;
         }
@@ -200,10 +209,13 @@ impl Owner {
     }
 
     /// Who is served by the queue owns it, for now. Whether that is new: then nothing in memory is believed any more.
-    async fn own(&mut self) -> bool {
+    async fn own(&mut self, coordinators: &[Arc<str>]) -> bool {
         let now = self.engine.parts.clock.now();
-        let is_new = !self.is_owner(now);
-        self.served = Some(now);
+        let is_new = {
+            let mut share = self.engine.share.lock();
+            coordinators.iter().for_each(|from| share.heard(from, now));
+            share.served(self.queue, now)
+        };
         if is_new {
             tracing::debug!(queue = self.queue, "this coordinator owns the queue");
             // What we published ourselves must not be taken for something that was left behind.

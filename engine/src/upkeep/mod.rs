@@ -10,6 +10,6 @@ use tokio_util::sync::CancellationToken;
 use crate::engine::Engine;
 
 pub(crate) fn spawn(engine: &Engine, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
-    tasks.spawn(ticks::Ticks::new(engine.parts.clone()).run(shutdown.clone()));
+    tasks.spawn(ticks::Ticks::new(engine).run(shutdown.clone()));
     tasks.spawn(workers::LostWorkers::new(engine).run(shutdown.clone()));
 }

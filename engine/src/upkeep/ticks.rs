@@ -1,19 +1,26 @@
-//! Ticks: a small event to every coordinator queue, so that whoever is served by a queue knows that it owns it.
+//! Ticks: a small event to every coordinator queue, so that whoever is served by a queue knows that it owns it, and who
+//! else there is to share the queues with.
 
 use phasework_broker::{Address, Message};
 use phasework_workflows::message::event::Tick;
 use phasework_workflows::message::{Body, encode};
+use phasework_workflows::time::Millis;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Parts;
+use crate::coordinator::SharedShare;
+use crate::engine::{Engine, Parts};
+
+/// After how many ticks one that waited in a long queue says nothing any more.
+const WORTHLESS_AFTER: u64 = 30;
 
 pub(crate) struct Ticks {
     parts: Parts,
+    share: SharedShare,
 }
 
 impl Ticks {
-    pub(crate) const fn new(parts: Parts) -> Self {
-        Self { parts }
+    pub(crate) fn new(engine: &Engine) -> Self {
+        Self { parts: engine.parts.clone(), share: engine.share.clone() }
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
@@ -22,18 +29,21 @@ impl Ticks {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
+                () = self.share.lined_up() => {}
                 () = tokio::time::sleep(self.parts.config.tick.into()) => {}
             }
         }
     }
 
-    /// Sends a tick to every queue. One that nobody took in time is worthless.
+    /// Sends a tick to every queue, if this coordinator stands in line for any.
     async fn run_once(&self) {
-        let config = &self.parts.config;
-        let body = encode(&Tick { from: config.name.clone(), at: self.parts.clock.now() });
+        let (config, now) = (&self.parts.config, self.parts.clock.now());
+        metrics::gauge!("phasework_coordinator_queues_owned").set(self.share.owned(now) as f64);
+        let Some(from) = self.share.name_in_line() else { return };
+        let body = encode(&Tick { from, at: now });
         let ticks = (0..config.coordinator_queues).map(|queue| {
             let mut tick = Message::new(Address::Coordinator(queue), Tick::KIND, body.clone());
-            tick.expires = Some(config.tick.into());
+            tick.expires = Some(Millis(config.tick.0 * WORTHLESS_AFTER).into());
             tick
         });
         let failed = self.parts.broker.publish(ticks.collect()).await.into_iter().find_map(Result::err);
