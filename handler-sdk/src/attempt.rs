@@ -19,6 +19,7 @@ use crate::batch::{Report, Verdict};
 use crate::context::{Context, Current};
 use crate::error::HandlerError;
 use crate::hosted::{Hosted, Outcome};
+use crate::lease::Progress;
 use crate::open::Hold;
 use crate::panics;
 use crate::slots::Slot;
@@ -39,6 +40,7 @@ pub(crate) struct Started {
     pub(crate) slot: Slot,
     pub(crate) hold: Hold,
     pub(crate) canceled: CancellationToken,
+    pub(crate) progress: Arc<Progress>,
     pub(crate) abandon: CancellationToken,
     pub(crate) max_output: usize,
     pub(crate) reports: UnboundedSender<Report>,
@@ -88,6 +90,7 @@ impl Started {
             tried: self.job.tried,
             deadline,
             canceled: self.canceled.clone(),
+            progress: Arc::clone(&self.progress),
         });
         let input = self.input();
         let result = tokio::select! {

@@ -143,8 +143,8 @@ fn outcome_group(reports: &[Report]) -> OutcomeGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::open::Ticket;
     use crate::testing;
+    use crate::ticket::Ticket;
     use phasework_broker::DeliveryTag;
 
     fn report(coordinator: u16, entry: u32, index: u64, attempt: u32, verdict: Verdict) -> Report {

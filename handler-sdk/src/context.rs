@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::HandlerError;
 use crate::handler::read_input;
+use crate::lease::Progress;
 
 /// The job that a handler works on. Cheap to clone; may be moved into other tasks.
 #[derive(Clone)]
@@ -28,6 +29,7 @@ pub(crate) struct Current {
     pub(crate) tried: u32,
     pub(crate) deadline: Instant,
     pub(crate) canceled: CancellationToken,
+    pub(crate) progress: Arc<Progress>,
 }
 
 impl Context {
@@ -114,6 +116,12 @@ impl Context {
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
         let json = self.job.group.data.as_ref().map_or("null", |data| data.as_json());
         read_input(json).map_err(|error| HandlerError::input(format!("the run's data: {error}")))
+    }
+
+    /// Says how far the job is, in percent. Shown with the run once the job has run for half a minute; costs next to
+    /// nothing, so say it as often as you like.
+    pub fn progress(&self, percent: u8) {
+        self.job.progress.tell(percent);
     }
 
     /// Done when the result no longer matters: the run was canceled or left the phase, the deadline has passed, or the

@@ -29,14 +29,16 @@
 //! ```
 //!
 //! In reading order: `handler`, `error` and `context` are what handlers see; `worker` is how they are hosted (with
-//! `settings` and `signals`; `connect` reaches the broker). `shift` runs a worker: `intake` reads a queue, `asked` a message, `pack` starts its jobs on the
-//! `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it panicked), `report` sends the outcomes
-//! that `batch` puts together and `confirm` insists on, and `open` knows what is not settled yet. `control` and
-//! `presence` talk to all, `stop` says how far stopping has got. `client` submits runs and waits for them; [`testing`] is
-//! for the tests of handlers.
+//! `settings` and `signals`; `connect` reaches the broker). `shift` runs a worker: `intake` reads a queue, `asked` a
+//! message, `pack` starts its jobs on the `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it
+//! panicked), `report` sends the outcomes that `batch` puts together and `confirm` insists on. `open` knows what is not
+//! settled yet and says when the `ticket` of a message is; `leasing` takes a `lease` on what runs for long, `probe`
+//! answers whoever wonders where a job is. `control` and `presence` talk to all, `stop` says how far stopping has got.
+//! `client` submits runs and waits for them; [`testing`] is for the tests of handlers.
 //!
-//! The promises: a job message is acknowledged only after the broker has confirmed the outcomes of all its jobs. So
-//! nothing is lost when a worker dies, and a job may then run twice; its [`Context::idempotency_key`] stays the same.
+//! The promises: a job message is acknowledged only after the broker has confirmed the outcome of each of its jobs, or a
+//! coordinator has granted a lease on it, which runs out if nobody renews it. So nothing is lost when a worker dies, and
+//! a job may then run twice; its [`Context::idempotency_key`] stays the same.
 //! Workers see the broker only: no store, and no other part of the engine.
 //!
 //! What a worker does is logged with [`tracing`](https://docs.rs/tracing), in a span `job` with run, workflow, phase,
@@ -56,6 +58,8 @@ mod error;
 mod handler;
 mod hosted;
 mod intake;
+mod lease;
+mod leasing;
 mod open;
 mod pack;
 mod panics;
@@ -68,6 +72,7 @@ mod signals;
 mod slots;
 mod stop;
 pub mod testing;
+mod ticket;
 mod worker;
 
 pub use client::{Client, ClientError, RunView, Submission, Submitted};

@@ -1,72 +1,102 @@
-//! The attempts that this worker holds: taken from the queue, and their outcomes not yet confirmed.
-//! Says when a message may be acknowledged, what an order to cancel reaches, and which job came twice.
+//! The attempts that this worker holds: taken from the queue, and their outcomes not yet confirmed. Says when a message
+//! may be acknowledged, what an order to cancel reaches, which job came twice, and which ones need a lease.
 //!
-//! Invariant: a [`Ticket`] is settled once for every job of its message, and only when that job's outcome is confirmed
-//! or no longer wanted. What is dropped unsettled is never acknowledged.
+//! Invariant: a [`Ticket`] is settled once for every job of its message, and only when that job is leased, or its
+//! outcome is confirmed. What is dropped unsettled is never acknowledged.
+//!
+//! A worker may die at any moment; who has the job then?
+//!
+//! - Before it has a lease: its message, which was not acknowledged. It comes again, to another worker, who hands it
+//!   back as *redelivered*, and the coordinator gives it a new attempt.
+//! - Once the coordinator has granted the lease, and before its message is acknowledged: both. The message comes again
+//!   and is handed back, which changes nothing while the lease lasts; the lease runs out.
+//! - From the acknowledgement on: the lease alone. It runs out. (A coordinator whose store lost it finds out by a probe
+//!   that the job is neither in its queue nor leased.)
+//!
+//! A lease that could not be renewed in time is no reason to stop: only the coordinator knows whether it gave the job
+//! another attempt. If it did, it answers the next renewal without a lease, and what was done counts for nothing.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use phasework_broker::DeliveryTag;
 use phasework_workflows::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
 use phasework_workflows::message::job::{CanceledEntry, JobGroup};
-use tokio::sync::mpsc::UnboundedSender;
+use phasework_workflows::message::lease::{LeaseWanted, LeasesAnswered};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// A message that waits for its acknowledgement.
-#[derive(Debug)]
-pub(crate) struct Ticket {
-    tag: DeliveryTag,
-    unsettled: AtomicUsize,
-    settled: UnboundedSender<DeliveryTag>,
-}
-
-impl Ticket {
-    /// A ticket with one count, which belongs to whoever takes the message apart.
-    pub(crate) fn new(tag: DeliveryTag, settled: UnboundedSender<DeliveryTag>) -> Arc<Self> {
-        Arc::new(Self { tag, unsettled: AtomicUsize::new(1), settled })
-    }
-
-    /// One more job to wait for.
-    pub(crate) fn add(&self) {
-        self.unsettled.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One job less to wait for; after the last the message is acknowledged.
-    pub(crate) fn settle(&self) {
-        if self.unsettled.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Nobody listens any more when the worker leaves at once; the message then comes again.
-            self.settled.send(self.tag).ok();
-        }
-    }
-}
+use crate::lease::{Lease, Progress};
+use crate::ticket::Ticket;
 
 /// Names an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
-    run: RunId,
-    entry: EntryNo,
-    handler: HandlerName,
+    pub(crate) run: RunId,
+    pub(crate) entry: EntryNo,
+    pub(crate) nonce: Nonce,
+    pub(crate) handler: HandlerName,
     index: JobIndex,
     attempt: Attempt,
-    nonce: Nonce,
 }
 
 #[derive(Debug)]
 struct Held {
+    coordinator: u16,
     canceled: CancellationToken,
+    progress: Arc<Progress>,
+    lease: Lease,
+    /// Messages that wait for the outcome. None once it is leased.
     tickets: Vec<Arc<Ticket>>,
 }
 
 /// Every attempt that this worker holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Open {
     attempts: Mutex<BTreeMap<Key, Held>>,
+    lease_after: Duration,
+    progressed: Arc<Notify>,
+}
+
+/// An attempt that was taken in.
+pub(crate) struct Begun {
+    pub(crate) hold: Hold,
+    /// Canceled when it no longer matters.
+    pub(crate) canceled: CancellationToken,
+    /// How far its handler says it is.
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// A lease to be asked for, or renewed.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// The coordinator queue to ask.
+    pub(crate) coordinator: u16,
+    pub(crate) key: Key,
+    pub(crate) lease: LeaseWanted,
+}
+
+impl Wanted {
+    /// Puts together what goes together.
+    pub(crate) fn order(&self) -> (u16, &Key) {
+        (self.coordinator, &self.key)
+    }
+
+    /// Whether it is of the same entry and handler.
+    pub(crate) fn goes_with(&self, other: &Self) -> bool {
+        let of = |key: &Key| (key.run, key.entry, key.nonce);
+        of(&self.key) == of(&other.key) && self.key.handler == other.key.handler
+    }
 }
 
 impl Open {
+    /// Nothing yet. What is held for longer than `lease_after` needs a lease.
+    pub(crate) fn new(lease_after: Duration) -> Arc<Self> {
+        Arc::new(Self { attempts: Mutex::default(), lease_after, progressed: Arc::default() })
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Held>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner) // no panic can leave the map half changed
     }
@@ -78,32 +108,35 @@ impl Open {
         index: JobIndex,
         attempt: Attempt,
         ticket: &Arc<Ticket>,
-    ) -> Option<(Hold, CancellationToken)> {
+    ) -> Option<Begun> {
         let key = Key::of(group, index, attempt);
-        ticket.add();
+        let due = Instant::now() + self.lease_after;
         match self.lock().entry(key.clone()) {
             Entry::Occupied(mut held) => {
-                held.get_mut().tickets.push(Arc::clone(ticket));
+                held.get_mut().join(ticket);
                 None
             }
             Entry::Vacant(place) => {
+                ticket.add();
                 let canceled = CancellationToken::new();
-                place.insert(Held { canceled: canceled.clone(), tickets: vec![Arc::clone(ticket)] });
-                Some((Hold::Attempt { open: Arc::clone(self), key: Some(key) }, canceled))
+                let progress = Progress::new(Arc::clone(&self.progressed));
+                place.insert(Held {
+                    coordinator: group.coordinator,
+                    canceled: canceled.clone(),
+                    progress: Arc::clone(&progress),
+                    lease: Lease::wanted(due),
+                    tickets: vec![Arc::clone(ticket)],
+                });
+                Some(Begun { hold: Hold::Attempt { open: Arc::clone(self), key: Some(key) }, canceled, progress })
             }
         }
     }
 
     /// If this attempt is held, settles `ticket` with it.
     pub(crate) fn join(&self, group: &JobGroup, index: JobIndex, attempt: Attempt, ticket: &Arc<Ticket>) -> bool {
-        match self.lock().get_mut(&Key::of(group, index, attempt)) {
-            Some(held) => {
-                ticket.add();
-                held.tickets.push(Arc::clone(ticket));
-                true
-            }
-            None => false,
-        }
+        let mut attempts = self.lock();
+        let held = attempts.get_mut(&Key::of(group, index, attempt));
+        held.map(|held| held.join(ticket)).is_some()
     }
 
     /// Cancels the attempts that no longer matter, and says how many those were.
@@ -115,17 +148,73 @@ impl Open {
             .filter(|(_, held)| !held.canceled.is_cancelled());
         reached.map(|(_, held)| held.canceled.cancel()).count()
     }
+
+    /// The leases to ask for now, and when to look again. What is taken in after this is not due before that.
+    pub(crate) fn due(&self, now: Instant) -> (Vec<Wanted>, Instant) {
+        let (mut wanted, mut next) = (Vec::new(), now + self.lease_after);
+        // One that is canceled is about to be handed back, and one whose handler has ended to be reported.
+        for (key, held) in self.lock().iter_mut().filter(|(_, held)| !held.canceled.is_cancelled()) {
+            let progress = held.progress.percent();
+            if held.lease.due(progress) <= now {
+                held.lease.ask(now, progress);
+                let lease = LeaseWanted { index: key.index, attempt: key.attempt, progress };
+                wanted.push(Wanted { coordinator: held.coordinator, key: key.clone(), lease });
+            }
+            next = next.min(held.lease.due(progress));
+        }
+        (wanted, next)
+    }
+
+    /// Waits until the handler of a leased job says that it got on.
+    pub(crate) async fn progressed(&self) {
+        self.progressed.notified().await;
+    }
+
+    /// Leases were granted, or not. An answer about what is not held any more, as it was reported meanwhile, says
+    /// nothing.
+    pub(crate) fn answered(&self, answered: &LeasesAnswered, now: Instant) {
+        let mut leased = Vec::new();
+        let mut attempts = self.lock();
+        for answer in &answered.answers {
+            let Some(held) = attempts.get_mut(&Key::answered(answered, answer.index, answer.attempt)) else { continue };
+            match answer.leased {
+                Some(lasts) => {
+                    held.lease.grant(lasts.into(), now);
+                    held.progress.leased();
+                    leased.append(&mut held.tickets);
+                }
+                None => held.canceled.cancel(),
+            }
+        }
+        drop(attempts);
+        leased.iter().for_each(|ticket| ticket.settle());
+    }
+}
+
+impl Held {
+    /// A message that is settled with this attempt: at once, if that is leased.
+    fn join(&mut self, ticket: &Arc<Ticket>) {
+        if !self.lease.is_granted() {
+            ticket.add();
+            self.tickets.push(Arc::clone(ticket));
+        }
+    }
 }
 
 impl Key {
     fn of(group: &JobGroup, index: JobIndex, attempt: Attempt) -> Self {
         let JobGroup { run, entry, nonce, .. } = *group;
-        Self { run, entry, handler: group.handler.clone(), index, attempt, nonce }
+        Self { run, entry, nonce, handler: group.handler.clone(), index, attempt }
+    }
+
+    fn answered(answered: &LeasesAnswered, index: JobIndex, attempt: Attempt) -> Self {
+        let LeasesAnswered { run, entry, nonce, .. } = *answered;
+        Self { run, entry, nonce, handler: answered.handler.clone(), index, attempt }
     }
 }
 
-/// One job's claim on the acknowledgement of its message. Dropped unsettled, it lets go of the attempt and leaves the
-/// message unacknowledged.
+/// One job's claim on the acknowledgement of its message. Dropped unsettled, it lets go of the attempt: the message
+/// stays unacknowledged, and a lease runs out.
 #[derive(Debug)]
 pub(crate) enum Hold {
     /// An attempt that was taken in.
@@ -146,7 +235,7 @@ impl Hold {
         Self::Message(Arc::clone(ticket))
     }
 
-    /// The outcome is confirmed, or nobody wants it.
+    /// The outcome is confirmed.
     pub(crate) fn settle(mut self) {
         match &mut self {
             Self::Message(ticket) => ticket.settle(),

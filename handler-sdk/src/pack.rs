@@ -19,7 +19,7 @@ use phasework_workflows::message::probe::Probe;
 use phasework_workflows::message::{self, Body as _};
 use phasework_workflows::time::SharedClock;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::asked::{Asked, Bad, Understood, take_apart, understand};
@@ -27,16 +27,24 @@ use crate::attempt::{Started, canceled};
 use crate::batch::{Report, Verdict};
 use crate::confirm;
 use crate::hosted::{Found, Handlers, Hosted};
-use crate::open::{Hold, Open, Ticket};
+use crate::lease::Progress;
+use crate::open::{Begun, Hold, Open};
 use crate::probe;
 use crate::slots::Slot;
 use crate::stop::Stop;
+use crate::ticket::Ticket;
 
 /// How long after its first job has started the jobs of a pack wait for slots. Then others shall have them.
 pub(crate) const PACK_PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a pack waits for its first slot. Only a handler with several queues holds more packs than it has slots.
 pub(crate) const LINE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the message of a pack that was handed back keeps its place in the prefetch while no slot comes free. With
+/// every slot leased that may be hours, and RabbitMQ takes a message away after 30 minutes, with all others of its
+/// queue. After that another pack comes, and goes back; a worker whose slots are all leased does that about once in this
+/// time for each slot, and not all the time.
+pub(crate) const PLACE_KEPT: Duration = Duration::from_secs(300);
 
 /// What every pack of one queue needs.
 pub(crate) struct Packs {
@@ -57,6 +65,7 @@ struct Waiting {
     job: Job,
     hold: Hold,
     canceled: CancellationToken,
+    progress: Arc<Progress>,
 }
 
 impl Packs {
@@ -128,8 +137,8 @@ impl Packs {
     }
 
     fn take_in(&self, group: &Arc<JobGroup>, job: Job, ticket: &Arc<Ticket>) -> Option<Waiting> {
-        let (hold, canceled) = self.open.begin(group, job.index, job.attempt, ticket)?;
-        Some(Waiting { group: Arc::clone(group), job, hold, canceled })
+        let Begun { hold, canceled, progress } = self.open.begin(group, job.index, job.attempt, ticket)?;
+        Some(Waiting { group: Arc::clone(group), job, hold, canceled, progress })
     }
 
     /// Starts the jobs of one handler, in order, as its slots come free.
@@ -137,7 +146,7 @@ impl Packs {
         let why = self.start_in_turn(hosted, &mut jobs).await;
         let Some(error) = why else { return };
         let busy = &*error.kind == "busy";
-        for Waiting { group, job, hold, canceled: token } in jobs {
+        for Waiting { group, job, hold, canceled: token, .. } in jobs {
             let error = if token.is_cancelled() { canceled() } else { error.clone() };
             self.report(&group, &job, Verdict::Returned(error), hold);
         }
@@ -146,6 +155,7 @@ impl Packs {
                 biased;
                 () = self.stop.drain.cancelled() => {}
                 _slot = hosted.slots.take() => {}
+                () = sleep(PLACE_KEPT) => {}
             }
         }
     }
@@ -204,7 +214,7 @@ impl Packs {
     }
 
     fn spawn(&self, hosted: &Arc<Hosted>, waiting: Waiting, slot: Slot) {
-        let Waiting { group, job, hold, canceled } = waiting;
+        let Waiting { group, job, hold, canceled, progress } = waiting;
         let started = Started {
             hosted: Arc::clone(hosted),
             group,
@@ -212,6 +222,7 @@ impl Packs {
             slot,
             hold,
             canceled,
+            progress,
             abandon: self.stop.abandon.clone(),
             max_output: self.max_output,
             reports: self.reports.clone(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phasework_workflows::id::check_name;
+use phasework_workflows::message::lease;
 
 /// Where the broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,9 +16,17 @@ pub(crate) struct Target {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) target: Target,
-    pub(crate) concurrency: Option<u32>,
     pub(crate) handlers: Option<Vec<String>>,
+    pub(crate) forced: Forced,
+}
+
+/// What goes before what the program says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Forced {
+    pub(crate) concurrency: Option<u32>,
     pub(crate) drain_timeout: Option<Duration>,
+    pub(crate) lease_after: Option<Duration>,
+    pub(crate) watchdog: Option<Duration>,
 }
 
 pub(crate) const URL: &str = "PHASEWORK_URL";
@@ -25,6 +34,8 @@ pub(crate) const PREFIX: &str = "PHASEWORK_PREFIX";
 pub(crate) const CONCURRENCY: &str = "PHASEWORK_CONCURRENCY";
 pub(crate) const HANDLERS: &str = "PHASEWORK_HANDLERS";
 pub(crate) const DRAIN_TIMEOUT: &str = "PHASEWORK_DRAIN_TIMEOUT";
+pub(crate) const LEASE_AFTER: &str = "PHASEWORK_LEASE_AFTER";
+pub(crate) const WATCHDOG: &str = "PHASEWORK_WATCHDOG";
 
 const DEFAULT_PREFIX: &str = "phasework";
 
@@ -43,17 +54,27 @@ impl Settings {
             slots.or_else(|| complain(&mut problems, CONCURRENCY, "a whole number from 1 up", &text))
         };
         let concurrency = given(CONCURRENCY).and_then(&mut read_slots);
-        let mut read_drain = |text: String| {
-            read_length(&text)
-                .or_else(|| complain(&mut problems, DRAIN_TIMEOUT, "a length such as `25s` or `2m`", &text))
+        let mut length = |name, expected, makes_sense: fn(Duration) -> bool| {
+            let text = given(name)?;
+            let length = read_length(&text).filter(|&length| makes_sense(length));
+            length.or_else(|| complain(&mut problems, name, expected, &text))
         };
-        let drain_timeout = given(DRAIN_TIMEOUT).and_then(&mut read_drain);
+        let drain_timeout = length(DRAIN_TIMEOUT, "a length such as `25s` or `2m`", |_| true);
+        let lease_after = length(LEASE_AFTER, "a length such as `5s`, up to `30s`", is_lease_after);
+        let watchdog = length(WATCHDOG, "a length such as `60s`, or `0s` for none", |_| true);
         let names =
             |text: String| text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
-        let settings =
-            Self { target: Target { url, prefix }, concurrency, handlers: given(HANDLERS).map(names), drain_timeout };
+        let handlers = given(HANDLERS).map(names);
+        let target = Target { url, prefix };
+        let forced = Forced { concurrency, drain_timeout, lease_after, watchdog };
+        let settings = Self { target, handlers, forced };
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
+}
+
+/// Whether leases may be taken so long after a job was taken. Coordinators take those for lost that are later.
+pub(crate) fn is_lease_after(length: Duration) -> bool {
+    !length.is_zero() && length <= Duration::from(lease::LEASE_AFTER)
 }
 
 fn complain<T>(problems: &mut Vec<String>, name: &str, expected: &str, found: &str) -> Option<T> {
@@ -101,13 +122,19 @@ mod tests {
         let amqp = (URL, "amqp://127.0.0.1:5672");
         let bare = read(&[amqp, (PREFIX, "")]).unwrap();
         assert_eq!(bare.target, Target { url: amqp.1.into(), prefix: "phasework".into() });
-        assert_eq!((bare.concurrency, bare.handlers, bare.drain_timeout), (None, None, None));
-        let full =
-            read(&[amqp, (PREFIX, "shop"), (CONCURRENCY, "8"), (HANDLERS, "A, B,"), (DRAIN_TIMEOUT, "2m")]).unwrap();
+        assert_eq!((bare.handlers, bare.forced), (None, Forced::default()));
+        let lengths = [(DRAIN_TIMEOUT, "2m"), (LEASE_AFTER, "500ms"), (WATCHDOG, "0s")];
+        let full = read(&[&[amqp, (PREFIX, "shop"), (CONCURRENCY, "8"), (HANDLERS, "A, B,")], &lengths[..]].concat());
+        let full = full.unwrap();
         assert_eq!(full.target.prefix, "shop");
-        assert_eq!(full.concurrency, Some(8));
         assert_eq!(full.handlers, Some(vec!["A".to_owned(), "B".to_owned()]));
-        assert_eq!(full.drain_timeout, Some(Duration::from_secs(120)));
+        let expected = Forced {
+            concurrency: Some(8),
+            drain_timeout: Some(Duration::from_secs(120)),
+            lease_after: Some(Duration::from_millis(500)),
+            watchdog: Some(Duration::ZERO),
+        };
+        assert_eq!(full.forced, expected);
     }
 
     #[test]
@@ -124,6 +151,11 @@ mod tests {
                     "PHASEWORK_DRAIN_TIMEOUT has to",
                 ],
             ),
+            (
+                vec![(URL, "amqp://h"), (LEASE_AFTER, "31s"), (WATCHDOG, "off")],
+                vec!["PHASEWORK_LEASE_AFTER has to be a length such as `5s`, up to", "PHASEWORK_WATCHDOG has to"],
+            ),
+            (vec![(URL, "amqp://h"), (LEASE_AFTER, "0s")], vec!["PHASEWORK_LEASE_AFTER has to"]),
         ] {
             let problems = read(&set).unwrap_err();
             assert_eq!(problems.len(), expected.len(), "{problems:?}");

@@ -20,6 +20,7 @@ use crate::connect::reach;
 use crate::control;
 use crate::hosted::Handlers;
 use crate::intake::Intake;
+use crate::leasing::Leasing;
 use crate::open::Open;
 use crate::pack::Packs;
 use crate::presence::Presence;
@@ -47,6 +48,7 @@ pub(crate) struct Shift {
     pub(crate) ids: SharedIds,
     pub(crate) max_output: usize,
     pub(crate) drain_timeout: Duration,
+    pub(crate) lease_after: Duration,
     pub(crate) stop: Stop,
 }
 
@@ -61,6 +63,7 @@ impl Drop for Shift {
 struct Subscribed {
     orders: Box<dyn Consumer>,
     questions: Box<dyn Consumer>,
+    answers: Box<dyn Consumer>,
     queues: Vec<(Arc<str>, Box<dyn Consumer>)>,
 }
 
@@ -70,10 +73,10 @@ impl Shift {
     /// # Errors
     /// When the broker refuses, at the start or later. What was taken until then is finished first.
     pub(crate) async fn run(self) -> Result<(), WorkerError> {
-        let Some(Subscribed { orders, questions, queues }) = self.subscribe_all().await? else {
+        let Some(Subscribed { orders, questions, answers, queues }) = self.subscribe_all().await? else {
             return Ok(()); // told to stop before the broker could be reached
         };
-        let open = Arc::new(Open::default());
+        let open = Open::new(self.lease_after);
         let (reports, reported) = unbounded_channel();
         let mut intakes = JoinSet::new();
         for (queue, consumer) in queues {
@@ -83,6 +86,7 @@ impl Shift {
         let reporter = tokio::spawn(self.reporter(reported).run());
         let (mut notices, done) = (JoinSet::new(), CancellationToken::new());
         let presence = Arc::new(self.presence());
+        notices.spawn(self.leasing(&open).run(answers, done.clone()));
         notices.spawn(control::run(orders, open, done.clone()));
         notices.spawn(Arc::clone(&presence).run(questions, self.stop.drain.clone(), done.clone()));
         tracing::info!(worker = %self.worker, handlers = self.handlers.hosted.len(), "the worker is ready");
@@ -153,6 +157,7 @@ impl Shift {
     async fn subscribe_all(&self) -> Result<Option<Subscribed>, BrokerError> {
         let Some(orders) = self.subscribe(Address::Control, NOTICE_PREFETCH).await? else { return Ok(None) };
         let Some(questions) = self.subscribe(Address::Presence, NOTICE_PREFETCH).await? else { return Ok(None) };
+        let Some(answers) = self.subscribe(self.private(), NOTICE_PREFETCH).await? else { return Ok(None) };
         let mut prefetch: BTreeMap<Arc<str>, u32> = BTreeMap::new();
         for hosted in &self.handlers.hosted {
             for queue in hosted.queues() {
@@ -168,7 +173,7 @@ impl Shift {
             };
             queues.push((queue, consumer));
         }
-        Ok(Some(Subscribed { orders, questions, queues }))
+        Ok(Some(Subscribed { orders, questions, answers, queues }))
     }
 
     /// Subscribes, however long the broker is away; `None` when told to stop meanwhile.
@@ -193,6 +198,21 @@ impl Shift {
     fn reporter(&self, reports: UnboundedReceiver<Report>) -> Reporter {
         let (worker, broker, leave) = (Arc::clone(&self.worker), Arc::clone(&self.broker), self.stop.leave.clone());
         Reporter { worker, broker, reports, leave }
+    }
+
+    /// The worker's own queue.
+    fn private(&self) -> Address {
+        Address::Private(format!("worker.{}", self.worker).into())
+    }
+
+    fn leasing(&self, open: &Arc<Open>) -> Leasing {
+        Leasing {
+            worker: Arc::clone(&self.worker),
+            reply: self.broker.name_of(&self.private()).into(),
+            open: Arc::clone(open),
+            broker: Arc::clone(&self.broker),
+            together: (self.lease_after / 30).clamp(Duration::from_millis(10), Duration::from_secs(1)),
+        }
     }
 
     fn presence(&self) -> Presence {

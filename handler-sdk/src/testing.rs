@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{Context, Current};
+use crate::lease::Progress;
 
 /// Builds a [`Context`]: job 0 of the first entry of a run, at its first try, with a minute to go.
 #[derive(Clone, Debug)]
@@ -81,8 +82,16 @@ impl TestContext {
     /// The context.
     pub fn build(self) -> Context {
         let deadline = Instant::now() + Duration::from(self.group.timeout);
-        let (index, tried, canceled) = (self.index, self.tried, self.canceled);
-        Context::new(Current { group: Arc::new(self.group), index, attempt: tried, tried, deadline, canceled })
+        let (index, tried, canceled, progress) = (self.index, self.tried, self.canceled, Progress::new(Arc::default()));
+        Context::new(Current {
+            group: Arc::new(self.group),
+            index,
+            attempt: tried,
+            tried,
+            deadline,
+            canceled,
+            progress,
+        })
     }
 }
 

@@ -9,12 +9,13 @@ use phasework_broker::{Address, Broker, Consumer, Delivery, Message, SharedBroke
 use phasework_sdk::{CancellationToken, Payload, RunId, Worker, WorkerError};
 use phasework_workflows::id::{HandlerName, IdSource, Nonce, PhaseName, WorkflowName};
 use phasework_workflows::message::job::{InputSource, Job, JobGroup, Jobs};
+use phasework_workflows::message::lease::{LeaseAnswer, LeaseGroup, LeaseWanted, Leases, LeasesAnswered};
 use phasework_workflows::message::outcome::{JobsFinished, Outcome, OutcomeGroup, Status};
 use phasework_workflows::message::presence::WorkerAnnounced;
 use phasework_workflows::message::{self, Body};
 use phasework_workflows::time::{Clock, Millis, Timestamp};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Longer than anything here takes, so that a test that would wait for ever fails.
 const FOR_EVER: Duration = Duration::from_secs(900);
@@ -76,6 +77,31 @@ impl Bench {
 
     pub(crate) async fn publish<T: Body>(&self, to: Address, body: &T) {
         publish(&*self.broker, to, body).await;
+    }
+
+    /// Answers the next question for leases: each is granted for so long, or not at all. What was asked, and when.
+    pub(crate) async fn answer_leases(&mut self, leased: Option<Millis>) -> (Leases, Instant) {
+        let asked: Leases = self.told().await;
+        let at = Instant::now();
+        for group in &asked.groups {
+            self.answer(group, leased).await;
+        }
+        (asked, at)
+    }
+
+    /// Answers one group of a question.
+    pub(crate) async fn answer(&self, asked: &LeaseGroup, leased: Option<Millis>) {
+        let LeaseGroup { run, entry, nonce, ref handler, ref reply, .. } = *asked;
+        let answer = |&LeaseWanted { index, attempt, .. }| LeaseAnswer { index, attempt, leased };
+        let answers = asked.leases.iter().map(answer).collect();
+        let body = LeasesAnswered { run, entry, nonce, handler: handler.clone(), answers };
+        let message = Message::new(Address::Submit, LeasesAnswered::KIND, message::encode(&body));
+        self.broker.reply(&reply.queue, message).await.unwrap();
+    }
+
+    /// Waits until everybody has done what there is to do now: paused time moves only when all are idle.
+    pub(crate) async fn idle(&self) {
+        sleep(Duration::from_millis(1)).await;
     }
 
     /// Sends a pack to the handler's own queue.

@@ -7,6 +7,7 @@ mod bench;
 mod canceled;
 mod client;
 mod drain;
+mod leases;
 mod messages;
 mod outcomes;
 mod packs;

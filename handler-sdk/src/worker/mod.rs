@@ -1,7 +1,8 @@
 //! The worker as a handler author sets it up: which handlers, how many jobs at once, when to stop.
 //! Nothing is connected or started before `run`; what was set up wrongly is reported there, all of it.
 
-use std::collections::BTreeSet;
+mod start;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,23 +11,18 @@ use std::time::Duration;
 use phasework_broker::{BrokerError, SharedBroker};
 use phasework_workflows::Version;
 use phasework_workflows::id::{HandlerName, SharedIds, SystemIds, check_name};
+use phasework_workflows::message::lease::LEASE_AFTER;
 use phasework_workflows::message::{MAX_BODY_BYTES, MAX_PAYLOAD_BYTES};
 use phasework_workflows::time::{SharedClock, SystemClock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::connect::connect;
 use crate::context::Context;
 use crate::error::HandlerError;
 use crate::handler::{HandlerFn, untyped};
-use crate::hosted::{Handlers, Hosted, Meters};
-use crate::panics;
-use crate::settings::{HANDLERS, Settings, Target};
-use crate::shift::Shift;
+use crate::settings::{Forced, Settings, Target, is_lease_after};
 use crate::signals;
-use crate::slots::Slots;
 use crate::stop::Stop;
 
 /// How many jobs of a handler run at once, unless told otherwise.
@@ -35,9 +31,6 @@ pub const DEFAULT_CONCURRENCY: u32 = 10;
 /// How long jobs that run may go on after the worker was told to stop, unless told otherwise. Container platforms
 /// often end a program 30 seconds after the first signal.
 pub const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
-
-/// How long closing the broker may take.
-const CLOSING: Duration = Duration::from_secs(1);
 
 /// Why a worker did not start, or ended by itself. `main` may return it: it shows its message either way.
 #[derive(Clone, thiserror::Error)]
@@ -83,10 +76,11 @@ pub struct Worker {
     handlers: Vec<Registered>,
     problems: Vec<String>,
     concurrency: u32,
-    forced_concurrency: Option<u32>,
     only: Option<Vec<String>>,
-    drain_timeout: Option<Duration>,
-    forced_drain_timeout: Option<Duration>,
+    drain_timeout: Duration,
+    lease_after: Duration,
+    /// What goes before what the program says.
+    forced: Forced,
     max_output: usize,
 }
 
@@ -116,6 +110,7 @@ impl Worker {
     /// | `PHASEWORK_CONCURRENCY` | how many jobs of each handler run at once; goes before what the program says |
     /// | `PHASEWORK_HANDLERS` | host only these of the program's handlers: names with commas between |
     /// | `PHASEWORK_DRAIN_TIMEOUT` | as [`Worker::drain_timeout`], `25s` or `2m`; goes before what the program says |
+    /// | `PHASEWORK_LEASE_AFTER` | as [`Worker::lease_after`], `5s`; goes before what the program says |
     ///
     /// # Errors
     /// When one of them makes no sense.
@@ -125,12 +120,7 @@ impl Worker {
     }
 
     fn from_settings(settings: Settings) -> Self {
-        Self {
-            forced_concurrency: settings.concurrency,
-            only: settings.handlers,
-            forced_drain_timeout: settings.drain_timeout,
-            ..Self::on(Carrier::At(settings.target))
-        }
+        Self { only: settings.handlers, forced: settings.forced, ..Self::on(Carrier::At(settings.target)) }
     }
 
     /// A worker on a broker that is there already, for tests and programs that hold a whole engine. The broker is not
@@ -147,10 +137,10 @@ impl Worker {
             handlers: Vec::new(),
             problems: Vec::new(),
             concurrency: DEFAULT_CONCURRENCY,
-            forced_concurrency: None,
             only: None,
-            drain_timeout: None,
-            forced_drain_timeout: None,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            lease_after: LEASE_AFTER.into(),
+            forced: Forced::default(),
             max_output: MAX_PAYLOAD_BYTES,
         }
     }
@@ -230,7 +220,18 @@ impl Worker {
 
     /// How long jobs that run may go on after the worker was told to stop; then they are handed back.
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.drain_timeout = Some(timeout);
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// How long a job runs before the worker takes a lease on it: a claim that it renews, in place of the message, which
+    /// RabbitMQ would take away after a while. 30 seconds unless said otherwise. Less makes sense in tests; more is
+    /// refused, as coordinators take jobs for lost that nobody reports or leases in time.
+    pub fn lease_after(mut self, length: Duration) -> Self {
+        if !is_lease_after(length) {
+            self.problems.push(format!("a lease after {length:?}; it has to be up to {LEASE_AFTER}, and not at once"));
+        }
+        self.lease_after = length;
         self
     }
 
@@ -266,106 +267,5 @@ impl Worker {
     /// When the worker is set up wrongly, or the broker refuses.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
         self.work(Stop { drain: shutdown.child_token(), ..Stop::default() }).await
-    }
-}
-
-impl Worker {
-    async fn work(mut self, stop: Stop) -> Result<(), WorkerError> {
-        let handlers = self.set_up()?;
-        panics::remember_places();
-        let host = host();
-        let (broker, is_ours) = match &self.carrier {
-            Carrier::Given(broker) => (Arc::clone(broker), false),
-            Carrier::At(target) => match connect(target, &host, &stop).await? {
-                Some(broker) => (broker, true),
-                None => return Ok(()), // told to stop before the broker could be reached
-            },
-        };
-        let drain_timeout = self.forced_drain_timeout.or(self.drain_timeout).unwrap_or(DEFAULT_DRAIN_TIMEOUT);
-        let shift = Shift {
-            worker: self.ids.uuid().to_string().into(),
-            host: host.into(),
-            handlers: Arc::new(handlers),
-            broker: Arc::clone(&broker),
-            clock: self.clock,
-            ids: self.ids,
-            max_output: self.max_output,
-            drain_timeout,
-            stop,
-        };
-        let result = shift.run().await;
-        if is_ours {
-            timeout(CLOSING, broker.close()).await.ok(); // a broker that is away cannot be told
-        }
-        result
-    }
-
-    /// The handlers to host, or everything that is wrong.
-    fn set_up(&mut self) -> Result<Handlers, WorkerError> {
-        let mut problems = std::mem::take(&mut self.problems);
-        let all = std::mem::take(&mut self.handlers);
-        if all.is_empty() && problems.is_empty() {
-            problems.push("it has no handlers".to_owned());
-        }
-        let names: BTreeSet<&str> = all.iter().map(|handler| handler.name.as_str()).collect();
-        for unknown in self.only.iter().flatten().filter(|name| !names.contains(name.as_str())) {
-            let known = names.iter().copied().collect::<Vec<_>>().join(", ");
-            problems.push(format!("{HANDLERS} names `{unknown}`; this program has {known}"));
-        }
-        if !problems.is_empty() {
-            return Err(WorkerError::Setup(problems));
-        }
-        let mut handlers = Handlers { hosted: Vec::new(), elsewhere: Vec::new() };
-        for Registered { name, version, handler, concurrency, queues } in all {
-            if self.only.as_ref().is_some_and(|only| !only.iter().any(|wanted| name == wanted.as_str())) {
-                handlers.elsewhere.push(name);
-                continue;
-            }
-            let slots = Slots::new(self.forced_concurrency.unwrap_or(concurrency));
-            let meters = Meters::new(&name, &version);
-            handlers.hosted.push(Arc::new(Hosted { name, version, handler, slots, meters, queues }));
-        }
-        Ok(handlers)
-    }
-}
-
-/// The name of this machine, for people to read.
-fn host() -> String {
-    let named = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok());
-    named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::{CONCURRENCY, URL};
-
-    fn set_up(settings: &[(&str, &str)]) -> Result<Handlers, WorkerError> {
-        let given = |name: &str| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        let settings = Settings::read(|name| if name == URL { Some("amqp://h".to_owned()) } else { given(name) });
-        let handler = |(): (), _| async { Ok(()) };
-        let mut worker = Worker::from_settings(settings.map_err(WorkerError::Setup)?)
-            .concurrency(4)
-            .handler("A", "1.0.0", handler)
-            .handler("B", "1.0.0", handler)
-            .concurrency(64)
-            .queue("mixed");
-        worker.set_up()
-    }
-
-    fn slots(handlers: &Handlers) -> Vec<String> {
-        handlers.hosted.iter().map(|hosted| format!("{} {}", hosted.name, hosted.slots.size())).collect()
-    }
-
-    #[test]
-    fn the_environment_goes_before_the_program() {
-        assert_eq!(slots(&set_up(&[]).unwrap()), ["A 4", "B 64"]);
-        assert_eq!(slots(&set_up(&[(CONCURRENCY, "2")]).unwrap()), ["A 2", "B 2"]);
-        let some = set_up(&[(HANDLERS, "B")]).unwrap();
-        assert_eq!((slots(&some), some.elsewhere[0].as_str()), (vec!["B 64".to_owned()], "A"));
-        assert_eq!(some.hosted[0].queues().collect::<Vec<_>>(), ["B.1.0.0".into(), "mixed".into()]);
-        let error = set_up(&[(HANDLERS, "A,Bee")]).map(|_| ()).unwrap_err();
-        let expected = "the worker is not set up right: PHASEWORK_HANDLERS names `Bee`; this program has A, B";
-        assert_eq!((error.to_string(), format!("{error:?}")), (expected.to_owned(), expected.to_owned()));
     }
 }
