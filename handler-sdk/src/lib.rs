@@ -33,7 +33,8 @@
 //! message, `pack` starts its jobs on the `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it
 //! panicked), `report` sends the outcomes that `batch` puts together and `confirm` insists on. `open` knows what is not
 //! settled yet and says when the `ticket` of a message is; `leasing` takes a `lease` on what runs for long, `probe`
-//! answers whoever wonders where a job is. `control` and `presence` talk to all, `stop` says how far stopping has got.
+//! answers whoever wonders where a job is. `control` and `presence` talk to all, `stop` says how far stopping has got,
+//! `watchdog` ends a process that does nothing any more.
 //! `client` submits runs and waits for them; [`testing`] is for the tests of handlers.
 //!
 //! The promises: a job message is acknowledged only after the broker has confirmed the outcome of each of its jobs, or a
@@ -73,6 +74,7 @@ mod slots;
 mod stop;
 pub mod testing;
 mod ticket;
+mod watchdog;
 mod worker;
 
 pub use client::{Client, ClientError, RunView, Submission, Submitted};

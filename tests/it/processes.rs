@@ -1,8 +1,9 @@
 //! Whole processes on a real RabbitMQ and Redis: `phasework serve`, and workers, killed with SIGKILL.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use phasework_tests::Setting;
@@ -18,6 +19,18 @@ impl Process {
     /// Ends it as `kill -9` does.
     fn kill(&mut self) {
         self.0.kill().and_then(|()| self.0.wait()).expect("the process can be killed");
+    }
+
+    /// How it ended, once it has ended by itself.
+    async fn ended(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().expect("the process can be asked about") {
+                return status;
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not end by itself");
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Asks it to stop, as a deploy does; whether it then ends well.
@@ -94,15 +107,24 @@ impl Site {
     }
 
     fn worker(&self, hang_at: Option<u64>) -> Process {
+        self.worker_with(hang_at.map(|index| ("HANG_AT", index.to_string())).as_slice())
+    }
+
+    /// What workers write to standard error goes to the end of this.
+    fn workers_log(&self) -> std::fs::File {
+        let path = self.directory.path().join("workers.log");
+        std::fs::OpenOptions::new().create(true).append(true).read(true).open(path).expect("a log file")
+    }
+
+    fn worker_with(&self, variables: &[(&str, String)]) -> Process {
         let mut command = Command::new(program("ledger-worker"));
         command
             .env("PHASEWORK_URL", &self.broker)
             .env("PHASEWORK_PREFIX", &self.prefix)
             .env("LEDGER", self.ledger_path())
-            .stdout(Stdio::null());
-        if let Some(index) = hang_at {
-            command.env("HANG_AT", index.to_string());
-        }
+            .stdout(Stdio::null())
+            .stderr(self.workers_log())
+            .envs(variables.iter().map(|(name, value)| (name, value)));
         Process(command.spawn().expect("the worker starts"))
     }
 
@@ -182,6 +204,29 @@ fn a_worker_killed_with_9_in_mid_job_loses_nothing() {
         assert!((0..50).all(|index| done("first", index) >= 1) && (0..2).all(|index| done("second", index) >= 1));
         assert_eq!(done("first", 7), 1, "the job that was cut off was done by the successor");
         assert!(!ledger.contains_key(&format!("done {run} first 7 1")), "with a new attempt");
+        assert!(successor.terminate(), "SIGTERM ends a worker well");
+    });
+}
+
+#[test]
+fn a_worker_whose_runtime_is_blocked_ends_and_another_one_does_its_job() {
+    let Some(site) = Site::new() else { return };
+    block_on(async {
+        let (_coordinator, url) = site.coordinator().await;
+        let blocked = [("BLOCK_AT", "1".to_owned()), ("PHASEWORK_WATCHDOG", "1s".to_owned())];
+        let mut blocked = site.worker_with(&blocked);
+        let run = site.submit(&url, &json!({ "definition": definition(2) })).await;
+        let status = blocked.ended().await;
+        let mut said = String::new();
+        site.workers_log().read_to_string(&mut said).expect("text");
+        assert_eq!(status.code(), Some(70), "{said}");
+        assert!(said.contains("nothing has run for 1s in this worker"), "{said}");
+        let mut successor = site.worker(None);
+        let view = site.wait(&url, &run).await;
+        assert_eq!(view["state"], "succeeded", "{view:#}");
+        let ledger = site.ledger();
+        assert!(ledger.contains_key(&format!("start {run} first 1 1")), "{ledger:?}");
+        assert!(ledger.contains_key(&format!("done {run} first 1 2")), "{ledger:?}");
         assert!(successor.terminate(), "SIGTERM ends a worker well");
     });
 }

@@ -24,6 +24,7 @@ use crate::handler::{HandlerFn, untyped};
 use crate::settings::{Forced, Settings, Target, is_lease_after};
 use crate::signals;
 use crate::stop::Stop;
+use crate::watchdog::{DEFAULT_WATCHDOG, Watchdog};
 
 /// How many jobs of a handler run at once, unless told otherwise.
 pub const DEFAULT_CONCURRENCY: u32 = 10;
@@ -79,6 +80,7 @@ pub struct Worker {
     only: Option<Vec<String>>,
     drain_timeout: Duration,
     lease_after: Duration,
+    watchdog: Option<Duration>,
     /// What goes before what the program says.
     forced: Forced,
     max_output: usize,
@@ -111,6 +113,7 @@ impl Worker {
     /// | `PHASEWORK_HANDLERS` | host only these of the program's handlers: names with commas between |
     /// | `PHASEWORK_DRAIN_TIMEOUT` | as [`Worker::drain_timeout`], `25s` or `2m`; goes before what the program says |
     /// | `PHASEWORK_LEASE_AFTER` | as [`Worker::lease_after`], `5s`; goes before what the program says |
+    /// | `PHASEWORK_WATCHDOG` | as [`Worker::watchdog`], `60s`, or `0s` for none; goes before what the program says |
     ///
     /// # Errors
     /// When one of them makes no sense.
@@ -140,6 +143,7 @@ impl Worker {
             only: None,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             lease_after: LEASE_AFTER.into(),
+            watchdog: None,
             forced: Forced::default(),
             max_output: MAX_PAYLOAD_BYTES,
         }
@@ -235,6 +239,15 @@ impl Worker {
         self
     }
 
+    /// Ends the process, with exit code 70 and a message on standard error, when its tokio runtime has not turned for so
+    /// long: a handler that blocks every thread keeps the worker from reporting anything, and the jobs it holds from being
+    /// done elsewhere. 60 seconds unless said otherwise; zero for never. [`Worker::run_until`] is watched only if this, or
+    /// `PHASEWORK_WATCHDOG`, says so: its process may have other things to do.
+    pub fn watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = Some(limit);
+        self
+    }
+
     /// The largest output of a job that is taken, in bytes; 1 MiB unless said otherwise. The engine has a limit too.
     pub fn max_output(mut self, bytes: usize) -> Self {
         let most = MAX_BODY_BYTES / 4; // brokers may take less than we read
@@ -256,6 +269,7 @@ impl Worker {
         let listening = signals::listen(stop.clone())
             .map_err(|error| WorkerError::Setup(vec![format!("cannot listen to signals: {error}")]))?;
         let listening = tokio::spawn(listening);
+        let _watchdog = Watchdog::start(self.watched_for().unwrap_or(DEFAULT_WATCHDOG));
         let result = self.work(stop).await;
         listening.abort();
         result
@@ -266,6 +280,12 @@ impl Worker {
     /// # Errors
     /// When the worker is set up wrongly, or the broker refuses.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), WorkerError> {
+        let _watchdog = self.watched_for().and_then(Watchdog::start);
         self.work(Stop { drain: shutdown.child_token(), ..Stop::default() }).await
+    }
+
+    /// How long the runtime may stand still, if anybody said.
+    fn watched_for(&self) -> Option<Duration> {
+        self.forced.watchdog.or(self.watchdog)
     }
 }
