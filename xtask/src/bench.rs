@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::services::Services;
-use crate::tied::{self, Tied};
+use xtask::services::Services;
+use xtask::tied::{self, Tied};
 
 /// What `cargo xtask bench` is told.
 #[derive(clap::Args)]

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::install::find_on_path;
-use crate::tied::{self, Tied};
+use xtask::install::find_on_path;
+use xtask::tied::{self, Tied};
 
 /// The parts, by what they are called, with the arguments of cargo.
 const PARTS: [(&str, &[&str]); 3] = [

@@ -11,19 +11,19 @@ use anyhow::{Result, bail};
 
 /// A program the services need.
 #[derive(Clone, Copy)]
-pub(crate) struct Needed {
+pub struct Needed {
     /// Its file name.
-    pub(crate) program: &'static str,
+    pub program: &'static str,
     /// The package it comes in, on Debian and Ubuntu.
-    pub(crate) package: &'static str,
+    pub package: &'static str,
     /// Where it is besides `PATH`; these come first.
-    pub(crate) first: &'static [&'static str],
+    pub first: &'static [&'static str],
     /// What to do without apt-get.
-    pub(crate) otherwise: &'static str,
+    pub otherwise: &'static str,
 }
 
 /// The file of each of the programs, in their order. Installs what is missing where it can.
-pub(crate) fn find_or_install(needed: &[Needed]) -> Result<Vec<PathBuf>> {
+pub fn find_or_install(needed: &[Needed]) -> Result<Vec<PathBuf>> {
     let missing: Vec<&Needed> = needed.iter().filter(|needed| find(needed).is_none()).collect();
     if !missing.is_empty() {
         let packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
@@ -50,7 +50,7 @@ fn find(needed: &Needed) -> Option<PathBuf> {
 }
 
 /// The program on this machine's `PATH`.
-pub(crate) fn find_on_path(program: &str) -> Option<PathBuf> {
+pub fn find_on_path(program: &str) -> Option<PathBuf> {
     on_path(program, &std::env::var_os("PATH").unwrap_or_default()).find(|file| is_executable(file))
 }
 

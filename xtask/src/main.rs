@@ -1,15 +1,11 @@
 //! `cargo xtask`: what a contributor types. It finds or installs what the tests need, starts private services, runs
-//! cargo and sums up. It never builds on phasework's own crates, so that it is there before they compile.
+//! cargo and sums up. The services are the library beside it.
 
 mod bench;
+mod chaos;
 mod check;
-mod install;
-mod rabbitmq;
-mod redis;
-mod services;
 mod tally;
 mod test;
-mod tied;
 
 use std::process::ExitCode;
 
@@ -28,6 +24,7 @@ Examples:
   cargo xtask test                             everything, on real RabbitMQ and Redis
   cargo xtask test fan_in                      the tests with `fan_in` in their name
   cargo xtask with cargo test -p phasework-store    one crate, with services at hand
+  cargo xtask chaos --minutes 30               processes killed, frozen and cut off, and nothing lost
   cargo xtask bench                            what a job costs
   cargo xtask check                            what a change must pass besides the tests";
 
@@ -39,6 +36,8 @@ enum Command {
     /// installed with apt-get. Private instances are started on free ports of 127.0.0.1, in a temporary directory, and
     /// are stopped and removed at the end, however that comes. An instance that runs already is never touched.
     ///
+    /// In the end comes a minute of chaos (see `cargo xtask chaos`), unless only some tests were asked for.
+    ///
     /// To use your own, set PHASEWORK_TEST_BROKER_URL (amqp://…) and PHASEWORK_TEST_STORE_URL (redis://…).
     ///
     /// The last line is `N passed, N failed, N skipped`; the exit status is that of the tests.
@@ -47,6 +46,12 @@ enum Command {
     ///
     /// The command finds them in PHASEWORK_TEST_BROKER_URL and PHASEWORK_TEST_STORE_URL. They end when it ends.
     With(test::WithArguments),
+    /// Kill, freeze and cut off real processes at random, and check that nothing is lost
+    ///
+    /// Three coordinators and four workers, as processes of their own on a RabbitMQ and a Redis of their own, work on
+    /// some hundreds of runs, while faults strike at moments that the seed decides. Then it is checked, from what the
+    /// handlers wrote down and what the HTTP API says, that nothing was lost and nothing counted twice.
+    Chaos(chaos::Arguments),
     /// Measure what a job costs, on a RabbitMQ and a Redis of its own
     ///
     /// Builds with optimisations, then runs one phase of 10,000, 100,000 and 1,000,000 jobs that do nothing, with a
@@ -60,6 +65,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::With(arguments) => test::with(&arguments),
+        Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Check => check::run(),
     };

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::install::{self, Needed};
 use crate::services::{Starting, free_ports, log_file};
 use crate::tied::{self, Tied};
 
 /// The program. Debian's `/usr/sbin/rabbitmq-server` would switch to another user, so its own file comes first.
-pub(crate) const NEEDED: Needed = Needed {
+pub const NEEDED: Needed = Needed {
     program: "rabbitmq-server",
     package: "rabbitmq-server",
     first: &["/usr/lib/rabbitmq/bin/rabbitmq-server"],
@@ -22,36 +22,90 @@ pub(crate) const NEEDED: Needed = Needed {
                 https://www.rabbitmq.com/docs/download)",
 };
 
-/// Starts RabbitMQ in `directory`, and returns its address when it answers.
-pub(crate) fn start(program: &Path, directory: &Path, started: &mut Vec<Tied>) -> Result<String> {
-    let [port, distribution_port, epmd_port] = free_ports()?;
-    eprintln!("xtask: starting {} on port {port}", program.display());
+/// A RabbitMQ with a directory, ports and a port mapper of its own. It may be started again as often as one likes, and
+/// finds what it had. It ends with this value.
+pub struct RabbitMq {
+    program: PathBuf,
+    directory: PathBuf,
+    ports: Ports,
+    // Dropped in this order: the server goes before its port mapper.
+    server: Option<Tied>,
+    _epmd: Tied,
+}
 
-    // Left to itself the broker would start a daemon that outlives it. With ours running it uses that one.
-    let (out, err) = log_file(&directory.join("epmd.log"))?;
-    let mut epmd = tied::command(epmd()?);
-    epmd.arg("-port").arg(epmd_port.to_string()).args(["-address", "127.0.0.1"]);
-    let mut epmd = Tied::spawn(epmd.current_dir(directory).stdout(out).stderr(err))?;
-    let log = directory.join("epmd.log");
-    let limit = Duration::from_secs(30);
-    Starting { name: "epmd", process: &mut epmd, log: &log, limit }.until(|| connect(epmd_port).map(drop))?;
-    started.push(epmd);
+#[derive(Clone, Copy)]
+struct Ports {
+    amqp: u16,
+    distribution: u16,
+    epmd: u16,
+}
 
-    let log = directory.join("output.log");
-    let (out, err) = log_file(&log)?;
-    let mut command = tied::command(program);
-    settle(&mut command, directory, port, distribution_port, epmd_port)?;
-    let mut process = Tied::spawn(command.current_dir(directory).stdout(out).stderr(err))?;
-    // Eight seconds on an idle machine; on two busy cores it has taken nearly three minutes.
-    let limit = Duration::from_secs(300);
-    Starting { name: "RabbitMQ", process: &mut process, log: &log, limit }.until(|| greet(port))?;
-    // In front of its port mapper: what is first ends first.
-    started.insert(0, process);
-    Ok(format!("amqp://guest:guest@127.0.0.1:{port}/%2f"))
+impl RabbitMq {
+    /// A RabbitMQ that runs `program` in `directory`, not started yet.
+    pub fn prepare(program: &Path, directory: &Path) -> Result<Self> {
+        let [amqp, distribution, epmd_port] = free_ports()?;
+        // Left to itself the broker would start a daemon that outlives it. With ours running it uses that one.
+        let log = directory.join("epmd.log");
+        let (out, err) = log_file(&log)?;
+        let mut command = tied::command(epmd()?);
+        command.arg("-port").arg(epmd_port.to_string()).args(["-address", "127.0.0.1"]);
+        let mut epmd = Tied::spawn(command.current_dir(directory).stdout(out).stderr(err))?;
+        let limit = Duration::from_secs(30);
+        Starting { name: "epmd", process: &mut epmd, log: &log, limit }.until(|| connect(epmd_port).map(drop))?;
+        let ports = Ports { amqp, distribution, epmd: epmd_port };
+        Ok(Self { program: program.to_owned(), directory: directory.to_owned(), ports, server: None, _epmd: epmd })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.ports.amqp)
+    }
+
+    /// Its port, for AMQP.
+    pub fn port(&self) -> u16 {
+        self.ports.amqp
+    }
+
+    /// Starts it, and returns when it answers.
+    pub fn start(&mut self) -> Result<()> {
+        let port = self.ports.amqp;
+        eprintln!("xtask: starting {} on port {port}", self.program.display());
+        let log = self.directory.join("output.log");
+        let (out, err) = log_file(&log)?;
+        let mut command = tied::command(&self.program);
+        settle(&mut command, &self.directory, self.ports)?;
+        let process = Tied::spawn(command.current_dir(&self.directory).stdout(out).stderr(err))?;
+        let process = self.server.insert(process);
+        // Eight seconds on an idle machine; on two busy cores it has taken nearly three minutes.
+        let limit = Duration::from_secs(300);
+        Starting { name: "RabbitMQ", process, log: &log, limit }.until(|| greet(port))
+    }
+
+    /// Stops it as a service is stopped, and waits for its end.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.server.take().map_or(Ok(()), |server| server.terminate().map(drop))
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.server = None;
+    }
+
+    /// Runs `rabbitmqctl` on it.
+    pub fn control(&self, arguments: &[&str]) -> Result<()> {
+        let program = self.program.with_file_name("rabbitmqctl");
+        let mut command = tied::command(&program);
+        settle(&mut command, &self.directory, self.ports)?;
+        let log = self.directory.join("control.log");
+        let (out, err) = log_file(&log)?;
+        let status = Tied::spawn(command.args(arguments).stdout(out).stderr(err))?.wait()?;
+        ensure!(status.success(), "`rabbitmqctl {}` ended with {status}; see {}", arguments.join(" "), log.display());
+        Ok(())
+    }
 }
 
 /// All that makes this instance separate from others is said through its environment.
-fn settle(command: &mut Command, directory: &Path, port: u16, distribution_port: u16, epmd_port: u16) -> Result<()> {
+fn settle(command: &mut Command, directory: &Path, ports: Ports) -> Result<()> {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("RABBITMQ_") || name.to_string_lossy().starts_with("ERL_") {
             command.env_remove(name);
@@ -64,11 +118,11 @@ fn settle(command: &mut Command, directory: &Path, port: u16, distribution_port:
     };
     command
         .env("HOME", directory)
-        .env("RABBITMQ_NODENAME", format!("phasework-{port}@localhost"))
+        .env("RABBITMQ_NODENAME", format!("phasework-{}@localhost", ports.amqp))
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-        .env("RABBITMQ_NODE_PORT", port.to_string())
-        .env("RABBITMQ_DIST_PORT", distribution_port.to_string())
-        .env("ERL_EPMD_PORT", epmd_port.to_string())
+        .env("RABBITMQ_NODE_PORT", ports.amqp.to_string())
+        .env("RABBITMQ_DIST_PORT", ports.distribution.to_string())
+        .env("ERL_EPMD_PORT", ports.epmd.to_string())
         .env("ERL_EPMD_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_MNESIA_BASE", directory.join("data"))
         .env("RABBITMQ_LOG_BASE", directory.join("log"))

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,29 +12,66 @@ use crate::services::{Starting, free_ports, log_file};
 use crate::tied::{self, Tied};
 
 /// The program.
-pub(crate) const NEEDED: Needed = Needed {
+pub const NEEDED: Needed = Needed {
     program: "redis-server",
     package: "redis-server",
     first: &[],
     otherwise: "Redis 7.0 or newer (`apt-get install redis-server`, `brew install redis`, `dnf install redis`)",
 };
 
-/// Starts Redis in `directory`, and returns its address when it answers.
-pub(crate) fn start(program: &Path, directory: &Path, started: &mut Vec<Tied>) -> Result<String> {
-    let [port] = free_ports()?;
-    let log = directory.join("output.log");
-    let (out, err) = log_file(&log)?;
-    eprintln!("xtask: starting {} on port {port}", program.display());
-    let mut command = tied::command(program);
-    // As production is told to run it: an append-only file, nothing evicted.
-    command.arg("--port").arg(port.to_string()).arg("--dir").arg(directory);
-    command.args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--maxmemory-policy", "noeviction"]);
-    command.args(["--appendonly", "yes", "--appendfsync", "everysec"]);
-    let mut process = Tied::spawn(command.current_dir(directory).stdout(out).stderr(err))?;
-    let limit = Duration::from_secs(60);
-    Starting { name: "Redis", process: &mut process, log: &log, limit }.until(|| ping(port))?;
-    started.push(process);
-    Ok(format!("redis://127.0.0.1:{port}"))
+/// A Redis with a directory and a port of its own. It may be started again as often as one likes, and finds what it
+/// had. It ends with this value.
+pub struct Redis {
+    program: PathBuf,
+    directory: PathBuf,
+    port: u16,
+    append_fsync: &'static str,
+    server: Option<Tied>,
+}
+
+impl Redis {
+    /// A Redis that runs `program` in `directory`, not started yet. `append_fsync` is its setting of that name.
+    pub fn prepare(program: &Path, directory: &Path, append_fsync: &'static str) -> Result<Self> {
+        let [port] = free_ports()?;
+        Ok(Self { program: program.to_owned(), directory: directory.to_owned(), port, append_fsync, server: None })
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Starts it, and returns when it answers.
+    pub fn start(&mut self) -> Result<()> {
+        let port = self.port;
+        let log = self.directory.join("output.log");
+        let (out, err) = log_file(&log)?;
+        eprintln!("xtask: starting {} on port {port}", self.program.display());
+        let mut command = tied::command(&self.program);
+        // As production is told to run it: an append-only file, nothing evicted.
+        command.arg("--port").arg(port.to_string()).arg("--dir").arg(&self.directory);
+        command.args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--maxmemory-policy", "noeviction"]);
+        command.args(["--appendonly", "yes", "--appendfsync", self.append_fsync]);
+        let process = Tied::spawn(command.current_dir(&self.directory).stdout(out).stderr(err))?;
+        let process = self.server.insert(process);
+        let limit = Duration::from_secs(60);
+        Starting { name: "Redis", process, log: &log, limit }.until(|| ping(port))
+    }
+
+    /// Stops it as a service is stopped, and waits for its end.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.server.take().map_or(Ok(()), |server| server.terminate().map(drop))
+    }
+
+    /// Ends it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.server = None;
+    }
 }
 
 /// Sends a `PING`; whatever is not a `PONG` is an error.

@@ -10,16 +10,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::install;
+use crate::rabbitmq::{self, RabbitMq};
+use crate::redis::{self, Redis};
 use crate::tied::{Directory, Tied};
-use crate::{install, rabbitmq, redis};
 
 /// Where tests look for a broker.
-pub(crate) const BROKER_URL: &str = "PHASEWORK_TEST_BROKER_URL";
+pub const BROKER_URL: &str = "PHASEWORK_TEST_BROKER_URL";
 /// Where tests look for a store.
-pub(crate) const STORE_URL: &str = "PHASEWORK_TEST_STORE_URL";
+pub const STORE_URL: &str = "PHASEWORK_TEST_STORE_URL";
 
 /// What will be used, known before anything is started.
-pub(crate) struct Plan {
+pub struct Plan {
     broker: Source,
     store: Source,
 }
@@ -33,8 +35,7 @@ enum Source {
 
 impl Plan {
     /// Takes the addresses from the environment; finds, or else installs, the programs for those that are not set.
-    pub(crate) fn make() -> Result<Self> {
-        let given = |name| std::env::var(name).ok().filter(|url: &String| !url.is_empty());
+    pub fn make() -> Result<Self> {
         let (broker, store) = (given(BROKER_URL), given(STORE_URL));
         let mut needed = Vec::new();
         needed.extend(broker.is_none().then_some(rabbitmq::NEEDED));
@@ -46,57 +47,75 @@ impl Plan {
         Ok(Self { broker: source(broker)?, store: source(store)? })
     }
 
+    /// Whether the environment gives no address of somebody else's.
+    pub fn all_is_ours() -> bool {
+        given(BROKER_URL).is_none() && given(STORE_URL).is_none()
+    }
+
     /// Starts what has to be started, and returns when it answers.
-    pub(crate) fn start(self, keep: bool) -> Result<Services> {
+    pub fn start(self, keep: bool) -> Result<Services> {
         let directory = Directory::create(keep)?;
-        let mut started = Vec::new();
-        let store_url = match self.store {
-            Source::Given(url) => url,
-            Source::Program(program) => redis::start(&program, &space(&directory, "redis")?, &mut started)?,
+        let (store_url, redis) = match self.store {
+            Source::Given(url) => (url, None),
+            Source::Program(program) => {
+                let mut redis = Redis::prepare(&program, &space(directory.path(), "redis")?, "everysec")?;
+                redis.start()?;
+                (redis.url(), Some(redis))
+            }
         };
-        let broker_url = match self.broker {
-            Source::Given(url) => url,
-            Source::Program(program) => rabbitmq::start(&program, &space(&directory, "rabbitmq")?, &mut started)?,
+        let (broker_url, rabbitmq) = match self.broker {
+            Source::Given(url) => (url, None),
+            Source::Program(program) => {
+                let mut rabbitmq = RabbitMq::prepare(&program, &space(directory.path(), "rabbitmq")?)?;
+                rabbitmq.start()?;
+                (rabbitmq.url(), Some(rabbitmq))
+            }
         };
-        if keep && !started.is_empty() {
+        if keep && (redis.is_some() || rabbitmq.is_some()) {
             eprintln!("xtask: logs and data stay in {}", directory.path().display());
         }
-        Ok(Services { broker_url, store_url, _started: started, _directory: directory })
+        Ok(Services { broker_url, store_url, _rabbitmq: rabbitmq, _redis: redis, _directory: directory })
     }
 }
 
+fn given(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|url| !url.is_empty())
+}
+
 /// Running services. They end, and what they wrote goes, with this value.
-pub(crate) struct Services {
+pub struct Services {
     /// The broker's address, `amqp://…`.
-    pub(crate) broker_url: String,
+    pub broker_url: String,
     /// The store's address, `redis://…`.
-    pub(crate) store_url: String,
+    pub store_url: String,
     // Dropped in this order: the directory goes when nobody writes to it any more.
-    _started: Vec<Tied>,
+    _rabbitmq: Option<RabbitMq>,
+    _redis: Option<Redis>,
     _directory: Directory,
 }
 
 impl Services {
     /// Plans and starts in one go.
-    pub(crate) fn start(keep: bool) -> Result<Self> {
+    pub fn start(keep: bool) -> Result<Self> {
         Plan::make()?.start(keep)
     }
 
     /// Tells `command` where the services are.
-    pub(crate) fn announce_to(&self, command: &mut Command) {
+    pub fn announce_to(&self, command: &mut Command) {
         command.env(BROKER_URL, &self.broker_url).env(STORE_URL, &self.store_url);
     }
 }
 
-fn space(directory: &Directory, name: &str) -> Result<PathBuf> {
-    let path = directory.path().join(name);
+/// A new directory in `directory`, for one service.
+pub fn space(directory: &Path, name: &str) -> Result<PathBuf> {
+    let path = directory.join(name);
     std::fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
     Ok(path)
 }
 
 /// `N` ports of 127.0.0.1 that nobody listens on. They lie below the range from which systems draw ports for outgoing
 /// connections, so that one is not taken before its service has started.
-pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     // Where to begin depends on the process, so that two of them at once seldom meet.
     let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
     let mut held = Vec::new();
@@ -111,28 +130,29 @@ pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     <[u16; N]>::try_from(ports).ok().context("no free ports on 127.0.0.1 between 20000 and 32000")
 }
 
-/// A file for all that a service writes.
-pub(crate) fn log_file(path: &Path) -> Result<(File, File)> {
-    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+/// A file for all that a service writes, behind what it wrote before.
+pub fn log_file(path: &Path) -> Result<(File, File)> {
+    let file = File::options().create(true).append(true).open(path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
     let clone = file.try_clone().with_context(|| format!("cannot open {} twice", path.display()))?;
     Ok((file, clone))
 }
 
 /// A service that is starting.
-pub(crate) struct Starting<'a> {
+pub struct Starting<'a> {
     /// What to call it.
-    pub(crate) name: &'a str,
+    pub name: &'a str,
     /// Its process.
-    pub(crate) process: &'a mut Tied,
+    pub process: &'a mut Tied,
     /// What it writes, shown when it does not start.
-    pub(crate) log: &'a Path,
+    pub log: &'a Path,
     /// How long it may take.
-    pub(crate) limit: Duration,
+    pub limit: Duration,
 }
 
 impl Starting<'_> {
     /// Asks until `answers` succeeds. An error says how the service ended, or what it answered last.
-    pub(crate) fn until(self, mut answers: impl FnMut() -> io::Result<()>) -> Result<()> {
+    pub fn until(self, mut answers: impl FnMut() -> io::Result<()>) -> Result<()> {
         let began = Instant::now();
         let mut told = Duration::ZERO;
         loop {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use crate::services::{Plan, Services};
 use crate::tally::Tally;
-use crate::tied::{self, Tied};
+use xtask::services::{Plan, Services};
+use xtask::tied::{self, Tied};
 
 /// What `cargo xtask test` is told.
 #[derive(clap::Args)]
@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// Start no services; tests that need one find it only where the environment already names it
     #[arg(long)]
     no_services: bool,
+    /// Leave out the chaos, which takes about two minutes and is left out with a filter anyway
+    #[arg(long)]
+    no_chaos: bool,
     /// For the test programs, such as `-- --nocapture`
     #[arg(last = true, value_name = "ARGUMENTS")]
     passed_on: Vec<OsString>,
@@ -71,14 +74,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if !status.success() {
             result = code(status);
             if tally.failed == failed_before {
-                tally.failed += 1;
-                tally.failures.push(format!("`cargo test {targets}` ended with {status} (see above)"));
+                fail(&mut tally, format!("`cargo test {targets}` ended with {status} (see above)"));
             }
         }
     }
     drop(services);
+    // What has the services to itself: it kills them.
+    if chaos_too(arguments) {
+        match crate::chaos::passes(1, None) {
+            Ok(true) => tally.passed += 1,
+            Ok(false) => fail(&mut tally, "the chaos (see above)".into()),
+            Err(error) => fail(&mut tally, format!("the chaos: {error:#}")),
+        }
+        if tally.failed > 0 && result == ExitCode::SUCCESS {
+            result = ExitCode::FAILURE;
+        }
+    }
     report(&tally, began.elapsed());
     Ok(result)
+}
+
+/// Chaos belongs to a whole test, on servers that it may kill.
+fn chaos_too(arguments: &Arguments) -> bool {
+    arguments.filter.is_none() && !arguments.no_services && !arguments.no_chaos && Plan::all_is_ours()
+}
+
+fn fail(tally: &mut Tally, name: String) {
+    tally.failed += 1;
+    tally.failures.push(name);
 }
 
 /// Runs one `cargo test`, shows what it writes and counts along.

@@ -19,43 +19,55 @@ const GUARDED: &str = r#"exec 3<&0; { read -r _ <&3; kill -KILL 0; } & exec "$@"
 const REMOVE: &str = r#"read -r _; rm -rf "$1"; [ -e "$1" ] && sleep 1 && rm -rf "$1""#;
 
 /// A command whose process [`Tied::spawn`] can start: add arguments, environment and outputs. Its input is empty.
-pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", GUARDED, "sh"]).arg(program);
     shell
 }
 
 /// The cargo that runs us.
-pub(crate) fn cargo() -> Command {
+pub fn cargo() -> Command {
     command(std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
 }
 
 /// A child process with every process it started in its group. They end with this value.
-pub(crate) struct Tied {
+pub struct Tied {
     child: Child,
     pipe: Option<ChildStdin>,
 }
 
 impl Tied {
     /// Starts what [`command`] began.
-    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
+    pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).process_group(0).spawn()?;
         let pipe = child.stdin.take();
         Ok(Self { child, pipe })
     }
 
     /// What the process writes, if its output is piped and was not taken before.
-    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
     /// The status it ended with, if it has ended.
-    pub(crate) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
+    /// Sends the process a signal (`STOP`, `CONT`, `TERM`), not to others in its group.
+    pub fn signal(&self, name: &str) -> io::Result<()> {
+        let status = Command::new("kill").arg("-s").arg(name).arg(self.child.id().to_string()).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("`kill -s {name}` ended with {status}"))) }
+    }
+
+    /// Asks the process to stop, then waits as [`Tied::wait`].
+    pub fn terminate(self) -> io::Result<ExitStatus> {
+        self.signal("TERM")?;
+        self.wait()
+    }
+
     /// Waits until the process has ended, then ends what it left behind in its group.
-    pub(crate) fn wait(mut self) -> io::Result<ExitStatus> {
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
         // `Child::wait` closes only a pipe it still holds, and ours was taken: the guard lives on until we drop it.
         self.child.wait()
     }
@@ -71,7 +83,7 @@ impl Drop for Tied {
 }
 
 /// A directory of our own among the temporary ones. Goes away with this value, unless it is kept.
-pub(crate) struct Directory {
+pub struct Directory {
     path: PathBuf,
     // Only held: the directory is removed when it goes.
     _remover: Option<Tied>,
@@ -79,7 +91,7 @@ pub(crate) struct Directory {
 
 impl Directory {
     /// Makes a directory that nobody else may read.
-    pub(crate) fn create(keep: bool) -> Result<Self> {
+    pub fn create(keep: bool) -> Result<Self> {
         let path = fresh_directory(&std::env::temp_dir())?;
         let remover = if keep {
             None
@@ -92,7 +104,7 @@ impl Directory {
     }
 
     /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }

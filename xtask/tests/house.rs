@@ -18,8 +18,8 @@ const MAY_IMPORT: [(&str, &[&str]); 9] = [
     ("phasework-sdk", &["phasework-workflows", "phasework-broker"]),
     ("phasework-example-search", &["phasework-workflows", "phasework-broker", "phasework-sdk"]),
     ("phasework", &ALL_BELOW_THE_TOP),
-    ("phasework-tests", &ALL_BELOW_THE_TOP),
-    // Compiled before everything else, so that it can test what does not compile.
+    ("phasework-tests", &ALL_BELOW_THE_TESTS),
+    // Compiled before everything else, so that it can test what does not compile. Its library starts RabbitMQ and Redis.
     ("xtask", &[]),
 ];
 
@@ -30,6 +30,16 @@ const ALL_BELOW_THE_TOP: [&str; 6] = [
     "phasework-engine",
     "phasework-sdk",
     "phasework-example-search",
+];
+
+const ALL_BELOW_THE_TESTS: [&str; 7] = [
+    "phasework-workflows",
+    "phasework-store",
+    "phasework-broker",
+    "phasework-engine",
+    "phasework-sdk",
+    "phasework-example-search",
+    "xtask",
 ];
 
 /// Names that say nothing about what is inside, so that everything ends up there.

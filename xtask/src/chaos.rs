@@ -1,0 +1,39 @@
+//! `cargo xtask chaos`: builds the programs and runs the chaos, which is a program of the tests' package and starts what
+//! it needs by itself, as it has to stop and kill it.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use xtask::tied::{self, Tied};
+
+/// What `cargo xtask chaos` is told.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// For how long faults are to strike
+    #[arg(long, default_value_t = 1)]
+    minutes: u32,
+    /// What decides about faults and runs; without it, one that is printed
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Builds and runs it. The status is that of the chaos.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    Ok(if passes(arguments.minutes, arguments.seed)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether everything held.
+pub(crate) fn passes(minutes: u32, seed: Option<u64>) -> Result<bool> {
+    let mut build = tied::cargo();
+    build.args(["build", "--package", "phasework", "--package", "phasework-tests", "--bins"]);
+    let status = Tied::spawn(&mut build).and_then(Tied::wait).context("cannot run cargo")?;
+    if !status.success() {
+        return Ok(false);
+    }
+    let mut chaos = tied::cargo();
+    chaos.args(["run", "--quiet", "--package", "phasework-tests", "--bin", "chaos", "--"]);
+    chaos.args(["--minutes", &minutes.to_string()]);
+    chaos.args(seed.map(|seed| format!("--seed={seed}")));
+    let status = Tied::spawn(&mut chaos).and_then(Tied::wait).context("cannot run the chaos")?;
+    Ok(status.success())
+}
