@@ -34,7 +34,7 @@
 //! panicked), `report` sends the outcomes that `batch` puts together and `confirm` insists on. `open` knows what is not
 //! settled yet and says when the `ticket` of a message is; `leasing` takes a `lease` on what runs for long, `probe`
 //! answers whoever wonders where a job is. `control` and `presence` talk to all, `stop` says how far stopping has got,
-//! `watchdog` ends a process that does nothing any more.
+//! `watchdog` ends a process that does nothing any more, `health` says whether it is well.
 //! `client` submits runs and waits for them; [`testing`] is for the tests of handlers.
 //!
 //! The promises: a job message is acknowledged only after the broker has confirmed the outcome of each of its jobs, or a
@@ -45,7 +45,7 @@
 //! What a worker does is logged with [`tracing`](https://docs.rs/tracing), in a span `job` with run, workflow, phase,
 //! entry, handler, version, job and attempt; handlers log into it. It is measured with the
 //! [`metrics`](https://docs.rs/metrics) facade: `phasework_jobs_total` (by handler, version and outcome),
-//! `phasework_job_seconds` and `phasework_jobs_running`. Install an exporter before the worker is run.
+//! `phasework_job_seconds`, `phasework_jobs_running` and `phasework_worker_ready`. Install an exporter before the worker is run.
 
 mod asked;
 mod attempt;
@@ -57,6 +57,7 @@ mod context;
 mod control;
 mod error;
 mod handler;
+mod health;
 mod hosted;
 mod intake;
 mod lease;
@@ -80,6 +81,7 @@ mod worker;
 pub use client::{Client, ClientError, RunView, Submission, Submitted};
 pub use context::Context;
 pub use error::HandlerError;
+pub use health::WorkerHealth;
 pub use phasework_broker::SharedBroker;
 pub use phasework_workflows::Payload;
 pub use phasework_workflows::id::RunId;

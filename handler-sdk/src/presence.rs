@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use phasework_broker::{Address, BrokerError, Consumer, Message, SharedBroker};
+use phasework_broker::{Address, BrokerError, Consumer, Delivery, Message, SharedBroker};
 use phasework_workflows::message::presence::{HEARTBEAT, WORKER_TTL, WorkerAnnounced, WorkerGone, WorkersWanted};
 use phasework_workflows::message::{self, Body};
 use phasework_workflows::time::Timestamp;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::health::WorkerHealth;
 use crate::hosted::Handlers;
 
 /// The most deliveries taken in one go.
@@ -22,6 +23,7 @@ pub(crate) struct Presence {
     pub(crate) started_at: Timestamp,
     pub(crate) handlers: Arc<Handlers>,
     pub(crate) broker: SharedBroker,
+    pub(crate) health: WorkerHealth,
 }
 
 impl Presence {
@@ -35,17 +37,21 @@ impl Presence {
         let mut heartbeat = interval(HEARTBEAT.into());
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = drain.is_cancelled();
+        let mut was_ready = true;
         loop {
             tokio::select! {
                 biased;
                 () = end.cancelled() => return Ok(()),
                 () = drain.cancelled(), if !draining => draining = true,
-                _ = heartbeat.tick() => {} // the first one is due at once
+                _ = heartbeat.tick() => was_ready = self.note_health(was_ready, draining), // the first is due at once
                 deliveries = consumer.next(AT_ONCE) => {
                     let deliveries = deliveries?;
                     let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.tag).collect();
                     if let Err(error) = consumer.ack(&tags).await {
                         tracing::debug!(%error, "presence messages not acknowledged");
+                    }
+                    if deliveries.iter().any(|delivery| self.is_own(delivery)) {
+                        self.health.heard();
                     }
                     if !deliveries.iter().any(|delivery| *delivery.kind == *WorkersWanted::KIND) {
                         continue; // what the other workers say
@@ -54,6 +60,25 @@ impl Presence {
             }
             self.announce(draining).await;
         }
+    }
+
+    /// Whether it is what this worker announced.
+    fn is_own(&self, delivery: &Delivery) -> bool {
+        *delivery.kind == *WorkerAnnounced::KIND
+            && message::decode::<WorkerAnnounced>(&delivery.body).is_ok_and(|by| by.worker == self.worker)
+    }
+
+    /// Measures whether the worker is ready, and logs when that has changed. Draining is logged where it begins.
+    fn note_health(&self, was_ready: bool, draining: bool) -> bool {
+        let reasons = self.health.reasons();
+        let ready = reasons.is_empty();
+        metrics::gauge!("phasework_worker_ready").set(if ready { 1.0 } else { 0.0 });
+        match (was_ready, ready) {
+            (true, false) if !draining => tracing::warn!(worker = %self.worker, "not ready: {}", reasons.join("; ")),
+            (false, true) => tracing::info!(worker = %self.worker, "ready again"),
+            _ => {}
+        }
+        ready
     }
 
     async fn announce(&self, draining: bool) {

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::Report;
 use crate::connect::reach;
 use crate::control;
+use crate::health::WorkerHealth;
 use crate::hosted::Handlers;
 use crate::intake::Intake;
 use crate::leasing::Leasing;
@@ -49,6 +50,7 @@ pub(crate) struct Shift {
     pub(crate) max_output: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) lease_after: Duration,
+    pub(crate) health: WorkerHealth,
     pub(crate) stop: Stop,
 }
 
@@ -76,6 +78,7 @@ impl Shift {
         let Some(Subscribed { orders, questions, answers, queues }) = self.subscribe_all().await? else {
             return Ok(()); // told to stop before the broker could be reached
         };
+        self.health.subscribed(Arc::clone(&self.broker), self.stop.clone());
         let open = Open::new(self.lease_after);
         let (reports, reported) = unbounded_channel();
         let mut intakes = JoinSet::new();
@@ -222,6 +225,7 @@ impl Shift {
             started_at: self.clock.now(),
             handlers: Arc::clone(&self.handlers),
             broker: Arc::clone(&self.broker),
+            health: self.health.clone(),
         }
     }
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::HandlerError;
 use crate::handler::{HandlerFn, untyped};
+use crate::health::WorkerHealth;
 use crate::settings::{Forced, Settings, Target, is_lease_after};
 use crate::signals;
 use crate::stop::Stop;
@@ -81,6 +82,7 @@ pub struct Worker {
     drain_timeout: Duration,
     lease_after: Duration,
     watchdog: Option<Duration>,
+    health: WorkerHealth,
     /// What goes before what the program says.
     forced: Forced,
     max_output: usize,
@@ -144,6 +146,7 @@ impl Worker {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             lease_after: LEASE_AFTER.into(),
             watchdog: None,
+            health: WorkerHealth::new(),
             forced: Forced::default(),
             max_output: MAX_PAYLOAD_BYTES,
         }
@@ -246,6 +249,11 @@ impl Worker {
     pub fn watchdog(mut self, limit: Duration) -> Self {
         self.watchdog = Some(limit);
         self
+    }
+
+    /// How the worker is, to be asked while it runs.
+    pub fn health(&self) -> WorkerHealth {
+        self.health.clone()
     }
 
     /// The largest output of a job that is taken, in bytes; 1 MiB unless said otherwise. The engine has a limit too.

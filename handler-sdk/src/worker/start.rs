@@ -20,6 +20,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) async fn work(mut self, stop: Stop) -> Result<(), WorkerError> {
+        let _running = self.health.start();
         let handlers = self.set_up()?;
         panics::remember_places();
         let host = host();
@@ -40,6 +41,7 @@ impl Worker {
             max_output: self.max_output,
             drain_timeout: self.forced.drain_timeout.unwrap_or(self.drain_timeout),
             lease_after: self.forced.lease_after.unwrap_or(self.lease_after),
+            health: self.health,
             stop,
         };
         let result = shift.run().await;
