@@ -2,17 +2,11 @@
 
 use std::time::Duration;
 
-use phasework_workflows::time::{Millis, Timestamp};
-
-const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+use phasework_workflows::time::{Millis, NoLength, Timestamp};
 
 /// Reads `500ms`, `30s`, `5m`, `24h`, `7d`.
 pub(crate) fn parse(text: &str) -> Result<Millis, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor = UNITS.into_iter().find(|(name, _)| *name == unit.trim_start()).map(|(_, factor)| factor);
-    let length = factor.and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor));
-    length.map(Millis).ok_or_else(|| format!("`{text}` is not a length of time such as 500ms, 30s, 5m, 24h or 7d"))
+    text.parse().map_err(|error: NoLength| error.to_string())
 }
 
 /// As [`parse`], for clap.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use phasework_broker::{Address, Message, SharedBroker};
 use phasework_store::{RunCounts, RunFilter, SharedStore, StoreError, StoredWorkflow};
 use phasework_workflows::Payload;
-use phasework_workflows::definition::{Problems, Workflow};
-use phasework_workflows::id::{Revision, RunId, SharedIds, WorkflowName};
+use phasework_workflows::definition::{Problems, Workflow, nearest};
+use phasework_workflows::id::{PhaseName, Revision, RunId, SharedIds, WorkflowName};
 use phasework_workflows::message::event::{Accepted, Control, ControlAction, StartRun};
 use phasework_workflows::message::notice::DeadLetter;
-use phasework_workflows::run::{FailureRecord, Head, HistoryEvent};
+use phasework_workflows::run::{FailureRecord, Head, HistoryEvent, RunState};
 use phasework_workflows::time::SharedClock;
 
 use crate::answers::{Ask, Asker};
@@ -168,13 +168,39 @@ impl Engine {
         Ok(StartRun { run, workflow, revision, key, data, reply: None })
     }
 
-    /// Has a run canceled; returns once that is durable.
+    /// Has an order carried out; returns once that is durable. What the run is already, or cannot be now, changes
+    /// nothing: the answer says so, and what state the run is in.
     ///
     /// # Errors
-    /// [`EngineError::NotFound`] when there is no such run; otherwise as [`EngineError`] says.
-    pub async fn cancel(&self, run: RunId, reason: Option<String>) -> Result<Accepted, EngineError> {
-        let control = Control { reason, ..Control::new(run, ControlAction::Cancel) };
+    /// [`EngineError::NotFound`] when there is no such run, or it has no such phase; otherwise as [`EngineError`] says.
+    pub async fn order(&self, control: Control) -> Result<Accepted, EngineError> {
+        let run = control.run;
+        if let Some(phase) = &control.phase {
+            self.check_phase(run, phase).await?;
+        }
         self.asker.ask(run, Ask::Control(control)).await
+    }
+
+    /// Has a run canceled, as [`Engine::order`] does.
+    ///
+    /// # Errors
+    /// As [`Engine::order`].
+    pub async fn cancel(&self, run: RunId, reason: Option<String>) -> Result<Accepted, EngineError> {
+        self.order(Control { reason, ..Control::new(run, ControlAction::Cancel) }).await
+    }
+
+    /// Whether the definition that a run is pinned to has a phase.
+    async fn check_phase(&self, run: RunId, phase: &PhaseName) -> Result<(), EngineError> {
+        let head = self.run(run).await?.head;
+        let Some(workflow) = self.workflows.revision(&head.revision).await? else { return Ok(()) };
+        if workflow.phase(phase).is_some() {
+            return Ok(());
+        }
+        let names: Vec<_> = workflow.phases.iter().map(|phase| phase.name.as_str()).collect();
+        let near = nearest(phase.as_str(), names.iter().copied());
+        let near = near.map_or_else(|| names.join(", "), |near| format!("did you mean `{near}`?"));
+        let words = format!("{} has no phase `{phase}`: {near}", head.workflow);
+        Err(EngineError::NotFound(words))
     }
 
     /// A run.
@@ -200,9 +226,8 @@ impl Engine {
         let mut told = self.ends.watch(run);
         loop {
             let detail = self.run(run).await?;
-            if detail.head.state != phasework_workflows::run::RunState::Running
-                || tokio::time::Instant::now() >= deadline
-            {
+            let is_over = detail.head.state.is_ended() || detail.head.state == RunState::Halted;
+            if is_over || tokio::time::Instant::now() >= deadline {
                 return Ok(detail);
             }
             let look = deadline.min(tokio::time::Instant::now() + LOOK);

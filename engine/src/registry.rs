@@ -99,6 +99,14 @@ impl Registry {
         Some((version, slots))
     }
 
+    /// Whether a live worker hosts this very version. One that drains does: it finishes what is on its queue.
+    pub fn is_hosted(&self, handler: &HandlerName, version: &Version, now: Timestamp) -> bool {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let live = workers.values().filter(|known| known.is_live(now));
+        let mut hosted = live.flat_map(|known| &known.announced.handlers);
+        hosted.any(|hosted| hosted.name == *handler && hosted.version == *version)
+    }
+
     /// Tells of every change after which a waiting run may go on.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -21,14 +21,13 @@ scenarios!(
     two_engines_and_four_workers_on_two_hundred_runs,
     a_run_waits_for_a_fitting_worker,
     the_highest_fitting_version_gets_the_jobs,
-    a_canceled_run_ends_at_once,
     a_key_makes_one_run,
     a_worker_killed_in_mid_job_loses_nothing,
     a_worker_that_stops_hands_back_the_rest,
 );
 
 /// A workflow of one phase with these handlers.
-fn one_phase(handlers: &Value) -> String {
+pub(crate) fn one_phase(handlers: &Value) -> String {
     let phases = json!({
         "work": { "is_initial": true, "transitions_to": "end", "handlers": handlers },
         "end": { "is_final": true }
@@ -289,37 +288,6 @@ async fn the_highest_fitting_version_gets_the_jobs(mut world: World) {
         }
         let run = world.run(&definition.to_string(), Value::Null).await;
         assert_eq!(run.output.map(|output| output.to_value()), Some(json!({ "H": expected })), "{requirement}");
-    }
-    world.stop().await;
-}
-
-async fn a_canceled_run_ends_at_once(mut world: World) {
-    let engine = world.start_engine().await;
-    let ledger = world.ledger.clone();
-    world
-        .start_worker(|worker| {
-            worker.handler("Endless", "1.0.0", move |_: Value, ctx: Context| {
-                ledger.note("started");
-                let ledger = ledger.clone();
-                async move {
-                    ctx.canceled().await;
-                    ledger.note("canceled");
-                    Ok::<_, HandlerError>(())
-                }
-            })
-        })
-        .await;
-    let run = submit(&engine, &one_phase(&json!(["Endless"])), Value::Null).await;
-    while world.ledger.count("started") == 0 {
-        tokio::task::yield_now().await;
-    }
-    let answer = engine.cancel(run, Some("no longer needed".into())).await.expect("a running run can be canceled");
-    assert_eq!((answer.changed, &*answer.state), (true, "canceled"));
-    let again = engine.cancel(run, None).await.expect("canceling twice does no harm");
-    assert_eq!((again.changed, &*again.state), (false, "canceled"));
-    assert_eq!(wait(&engine, run).await.head.state, RunState::Canceled);
-    while world.ledger.count("canceled") == 0 {
-        tokio::task::yield_now().await;
     }
     world.stop().await;
 }

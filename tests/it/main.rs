@@ -6,6 +6,7 @@ mod client;
 mod crashes;
 mod definitions;
 mod jobs;
+mod orders;
 mod ownership;
 mod processes;
 mod retention;

@@ -2,6 +2,7 @@
 //! Nothing here reads the wall clock except [`SystemClock`], which only `main` makes.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,25 @@ impl Millis {
     }
 }
 
+/// A text that spells no length of time.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a length of time such as 500ms, 30s, 5m, 24h or 7d")]
+pub struct NoLength(String);
+
+impl FromStr for Millis {
+    type Err = NoLength;
+
+    /// Reads `500ms`, `30s`, `5m`, `24h`, `7d`, with or without a space between.
+    fn from_str(text: &str) -> Result<Self, NoLength> {
+        const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let factor = UNITS.into_iter().find(|(name, _)| *name == unit.trim_start()).map(|(_, factor)| factor);
+        let length = factor.and_then(|factor| number.parse::<u64>().ok()?.checked_mul(factor));
+        length.map(Self).ok_or_else(|| NoLength(text.to_owned()))
+    }
+}
+
 impl From<Millis> for Duration {
     fn from(length: Millis) -> Self {
         Self::from_millis(length.0)
@@ -145,5 +165,36 @@ mod tests {
     fn time_does_not_overflow() {
         assert_eq!(Timestamp::from_millis(5).plus(Millis(u64::MAX)), Timestamp::from_millis(i64::MAX));
         assert_eq!(Timestamp::from_millis(5).since(Timestamp::from_millis(9)), Millis(0));
+    }
+
+    #[test]
+    fn lengths_are_read() {
+        for (text, expected) in [
+            ("500ms", Some(500)),
+            ("30s", Some(30_000)),
+            ("5m", Some(300_000)),
+            ("5 m", Some(300_000)),
+            ("24h", Some(86_400_000)),
+            ("7d", Some(604_800_000)),
+            ("0s", Some(0)),
+            ("30", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("1h30m", None),
+            ("30 seconds", None),
+            ("", None),
+            ("213503982335d", None),
+            ("99999999999999999999s", None),
+        ] {
+            assert_eq!(text.parse::<Millis>().ok().map(|length| length.0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_length_as_it_is_written_back_is_read_again() {
+        for ms in [0, 1, 999, 1000, 1500, 60_000, 90_000, 3_600_000, 604_800_000] {
+            assert_eq!(Millis(ms).to_string().parse(), Ok(Millis(ms)));
+        }
     }
 }

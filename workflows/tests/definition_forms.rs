@@ -53,6 +53,17 @@ fn both_spellings_mean_the_same() {
 }
 
 #[test]
+fn a_start_timeout_is_part_of_the_definition() {
+    let text = r#"{ "name": "w", "phases": [ { "name": "p", "is_initial": true, "is_final": true,
+        "handlers": [ { "name": "H", "timeout": "40m", "start_timeout": "90s" } ] } ] }"#;
+    let workflow = read(text).workflow;
+    let handler = &workflow.phases[0].handlers[0];
+    assert_eq!((handler.timeout, handler.start_timeout), (Millis::from_mins(40), Some(Millis::from_secs(90))));
+    assert!(workflow.to_canonical_json().contains(r#""timeout":"40m","start_timeout":"90s""#));
+    comes_back(&workflow);
+}
+
+#[test]
 fn the_canonical_form_never_changes() {
     let text = r#"{ "name": "w", "description": "d", "queues": "per_phase", "output": { "b": "{{ data.x }}", "a": 1.50 },
       "data": { "n": 123456789012345678901234567890.10 },

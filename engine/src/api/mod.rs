@@ -10,7 +10,9 @@ mod error;
 mod extract;
 mod failures;
 mod health;
+mod history;
 mod observe;
+mod orders;
 mod runs;
 mod server;
 mod view;
@@ -79,6 +81,8 @@ const PATHS: [&str; 9] = [
 pub fn router(engine: Engine, config: ApiConfig) -> Router {
     let routes = Router::new()
         .merge(runs::routes())
+        .merge(history::routes())
+        .merge(orders::routes())
         .merge(workflows::routes())
         .merge(workers::routes())
         .merge(dead::routes())

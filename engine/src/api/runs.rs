@@ -1,4 +1,4 @@
-//! `/v1/runs`: submit, list, look, wait, cancel.
+//! `/v1/runs`: submit, list, look, wait.
 
 use std::sync::Arc;
 
@@ -17,25 +17,20 @@ use serde::{Deserialize, Serialize};
 
 use super::Api;
 use super::error::ApiError;
-use super::extract::{Json, MaybeJson, Params, RunOfPath, page_length};
-use super::view::{HistoryView, OrderedView, RunView, SubmittedView};
+use super::extract::{Json, Params, RunOfPath, page_length};
+use super::view::{RunView, SubmittedView};
 use super::wait::Wait;
 use crate::engine::{Engine, RunDetail, Submission, ToRun};
 use crate::registry::KnownWorker;
 
-/// The most runs or events on a page.
+/// The most runs on a page.
 const MAX_PAGE: usize = 1000;
-
-/// The longest reason of an order, in bytes.
-const MAX_REASON_BYTES: usize = 1000;
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
         .route("/v1/runs", post(submit).get(list))
         .route("/v1/runs/{id}", get(show))
-        .route("/v1/runs/{id}/history", get(history))
         .route("/v1/runs/{id}/failures", get(super::failures::list))
-        .route("/v1/runs/{id}/cancel", post(cancel))
 }
 
 #[derive(Deserialize)]
@@ -181,53 +176,6 @@ fn read_cursor(cursor: &str) -> Result<(Timestamp, RunId), ApiError> {
         Some((at, run.parse::<RunId>().ok()?))
     });
     read.ok_or_else(|| ApiError::invalid("`before` must be the `next` of the page before".into()))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HistoryQuery {
-    after: Option<u64>,
-    limit: Option<usize>,
-}
-
-#[derive(Serialize)]
-struct EventsView {
-    events: Vec<HistoryView>,
-    next: Option<u64>,
-}
-
-async fn history(
-    State(api): State<Api>,
-    RunOfPath(run): RunOfPath,
-    Params(query): Params<HistoryQuery>,
-) -> Result<Answer<EventsView>, ApiError> {
-    let limit = page_length(query.limit, 200, MAX_PAGE)?;
-    let mut events = api.engine.history(run, query.after.unwrap_or(0), limit + 1).await?;
-    if events.is_empty() {
-        api.engine.run(run).await?; // no events, or no run
-    }
-    let more = events.len() > limit;
-    events.truncate(limit);
-    let next = events.last().filter(|_| more).map(|last| last.n);
-    Ok(Answer(EventsView { events: events.into_iter().map(HistoryView::from).collect(), next }))
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CancelRequest {
-    reason: Option<String>,
-}
-
-async fn cancel(
-    State(api): State<Api>,
-    RunOfPath(run): RunOfPath,
-    MaybeJson(request): MaybeJson<CancelRequest>,
-) -> Result<Answer<OrderedView>, ApiError> {
-    let reason = request.reason.filter(|reason| !reason.is_empty());
-    if reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON_BYTES) {
-        return Err(ApiError::invalid(format!("a reason has at most {MAX_REASON_BYTES} bytes")));
-    }
-    Ok(Answer(api.engine.cancel(run, reason).await?.into()))
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use phasework_workflows::definition::Workflow;
 use phasework_workflows::id::{EntryNo, HandlerName, JobIndex, PhaseName, Revision, RunId, WorkflowName};
-use phasework_workflows::message::event::{Accepted, PhaseStatus};
+use phasework_workflows::message::event::Accepted;
 use phasework_workflows::message::outcome::JobError;
-use phasework_workflows::run::{Cause, HandlerEntry, HandlerTally, Head, HistoryEvent, HistoryKind, RunState};
+use phasework_workflows::run::{Cause, HandlerEntry, Head};
 use phasework_workflows::time::Timestamp;
 use phasework_workflows::{Payload, Version};
 use serde::Serialize;
@@ -72,7 +72,7 @@ impl RunView {
 
 /// Why a run failed or halted.
 #[derive(Debug, Serialize)]
-struct CauseView {
+pub(super) struct CauseView {
     phase: PhaseName,
     #[serde(skip_serializing_if = "Option::is_none")]
     handler: Option<HandlerName>,
@@ -114,8 +114,16 @@ struct HandlerView {
     failed: u64,
     retried: u64,
     in_flight: u64,
+    /// How many of those have run for so long that their workers hold leases on them.
+    #[serde(skip_serializing_if = "is_zero")]
+    leased: u64,
     /// Neither out nor at their end: not dispatched yet, or to be tried again.
     waiting: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl From<&HandlerEntry> for HandlerView {
@@ -128,6 +136,7 @@ impl From<&HandlerEntry> for HandlerView {
             failed: handler.failed,
             retried: handler.retried,
             in_flight: handler.out,
+            leased: handler.leased,
             waiting: handler.undispatched() + handler.waiting,
         }
     }
@@ -158,85 +167,6 @@ pub(super) struct OrderedView {
 impl From<Accepted> for OrderedView {
     fn from(accepted: Accepted) -> Self {
         Self { run: accepted.run, state: accepted.state, changed: accepted.changed }
-    }
-}
-
-/// Something that happened to a run.
-#[derive(Debug, Serialize)]
-pub(super) struct HistoryView {
-    n: u64,
-    at: Timestamp,
-    #[serde(flatten)]
-    what: WhatView,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
-enum WhatView {
-    Started {
-        revision: Revision,
-    },
-    Entered {
-        entry: EntryNo,
-        phase: PhaseName,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        from: Option<PhaseName>,
-        on_error: bool,
-    },
-    Pinned {
-        entry: EntryNo,
-        handler: HandlerName,
-        version: Version,
-    },
-    Finished {
-        entry: EntryNo,
-        status: PhaseStatus,
-        handlers: Vec<TallyView>,
-    },
-    Halted {
-        error: CauseView,
-    },
-    Ended {
-        state: RunState,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-}
-
-impl From<HistoryEvent> for HistoryView {
-    fn from(event: HistoryEvent) -> Self {
-        let what = match event.what {
-            HistoryKind::Started { revision } => WhatView::Started { revision },
-            HistoryKind::Entered { entry, phase, from, on_error, nonce: _ } => {
-                WhatView::Entered { entry, phase, from, on_error }
-            }
-            HistoryKind::Pinned { entry, handler, version } => WhatView::Pinned { entry, handler, version },
-            HistoryKind::Finished { entry, status, handlers } => {
-                let handlers = handlers.into_iter().map(TallyView::from).collect();
-                WhatView::Finished { entry, status, handlers }
-            }
-            HistoryKind::Halted { cause } => WhatView::Halted { error: CauseView::from(&cause) },
-            HistoryKind::Ended { state, reason } => WhatView::Ended { state, reason },
-        };
-        Self { n: event.n, at: event.at, what }
-    }
-}
-
-/// What a handler came to within an entry.
-#[derive(Debug, Serialize)]
-struct TallyView {
-    name: HandlerName,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total: Option<u64>,
-    done: u64,
-    failed: u64,
-    retried: u64,
-}
-
-impl From<HandlerTally> for TallyView {
-    fn from(tally: HandlerTally) -> Self {
-        let HandlerTally { handler, total, done, failed, retried, digest: _ } = tally;
-        Self { name: handler, total, done, failed, retried }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use phasework_workflows::id::RunId;
+use phasework_workflows::time::Millis;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -61,24 +62,10 @@ impl Wait {
 
 /// The length of a wait: `500ms`, `30s`, `1m`.
 fn length(text: &str) -> Result<Duration, ApiError> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => {
-            return Err(ApiError::invalid(format!(
-                "`wait` must be a length of time such as 500ms, 30s or 1m, not `{text}`"
-            )));
-        }
-    };
-    let length = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).map(Duration::from_millis);
-    length.filter(|&length| length <= MAX_WAIT).ok_or_else(|| {
+    let length = text.parse::<Millis>().map_err(|error| ApiError::invalid(format!("`wait`: {error}")))?;
+    Some(Duration::from(length)).filter(|&length| length <= MAX_WAIT).ok_or_else(|| {
         let most = MAX_WAIT.as_secs();
-        ApiError::invalid(format!(
-            "`wait` must be a length of time up to {most}s, not `{text}`; ask again to wait longer"
-        ))
+        ApiError::invalid(format!("`wait` is at most {most}s, not `{text}`; ask again to wait longer"))
     })
 }
 

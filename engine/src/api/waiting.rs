@@ -22,6 +22,12 @@ pub(super) fn waiting_for(
         (RunState::Halted, _) | (RunState::Running, Stage::Halted) => {
             Some(format!("an order: it halted in phase `{}` and does not go on by itself", head.entry.phase))
         }
+        (RunState::Paused, _) => Some("an order: it is paused, and goes on when it is told to resume".to_owned()),
+        (RunState::Canceling, _) => {
+            let out = head.entry.handlers.iter().map(|handler| handler.out).sum();
+            let deadline = head.canceling.as_ref().map_or_else(String::new, |it| format!(", until {}", it.deadline));
+            Some(format!("{} to stop, as it is being canceled{deadline}", jobs(out)))
+        }
         (RunState::Running, Stage::Finished { .. }) => {
             Some(format!("the coordinator, to go on from phase `{}`, which has finished", head.entry.phase))
         }
@@ -65,6 +71,7 @@ fn one(
             Some(at) => format!("a retry at {at} of {} of {name}", jobs(waiting)),
             None => format!("a retry of {} of {name}", jobs(waiting)),
         },
+        (out, _) if out == handler.leased => format!("{} of {name} {version}, under way with a lease", jobs(out)),
         (out, _) if is_hosted(name, version) => format!("{} of {name} {version}, queued or under way", jobs(out)),
         (out, _) => format!("a worker that hosts {name} {version}, for {} in its queue", jobs(out)),
     }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use phasework_store::{Commit, CommitError, RunIndex, RunVersion, StoreError, StoredRun};
+use phasework_workflows::Payload;
 use phasework_workflows::id::RunId;
-use phasework_workflows::message::event::{Accepted, Refused, ReplyTo, StartRun};
+use phasework_workflows::message::event::{Refused, ReplyTo, StartRun};
 use phasework_workflows::run::{Delta, Effect, Event, Head, Moment, Question, Step, apply, start};
 
+use super::answer::{Answer, answer_for_no_run, answer_of, refused};
 use super::hot::{HotRun, HotRuns};
 use super::intake::{Happening, What};
 use super::outside;
@@ -49,17 +51,6 @@ impl Advanced {
     }
 }
 
-fn refused(code: &str, message: String) -> Refused {
-    Refused { code: code.into(), message, problems: Vec::new() }
-}
-
-/// What an asker is told.
-#[derive(Debug)]
-pub(super) enum Answer {
-    Accepted(Accepted),
-    Refused(Refused),
-}
-
 /// Advances runs. On an error nothing is lost: what was committed is found again by the outbox, and applying the same
 /// happenings again changes nothing.
 pub(super) async fn advance(
@@ -78,7 +69,7 @@ pub(super) async fn advance(
         for &run in &left {
             let happened = &happenings[&run];
             let turn = match loaded.remove(&run).transpose() {
-                Ok(loaded) => unless_damaged(turn(engine, loaded, happened, &mut advanced).await)?,
+                Ok(loaded) => unless_damaged(turn(engine, run, loaded, happened, &mut advanced).await)?,
                 Err(reason) => Err(reason),
             };
             match turn {
@@ -161,13 +152,14 @@ struct Turned {
     hot: HotRun,
     effects: Vec<Effect>,
     answers: Vec<(ReplyTo, Answer)>,
-    data: Option<phasework_workflows::Payload>,
+    /// Data that is to be written: that of a run that is being made, or what an order has put in its place.
+    data: Option<Payload>,
     /// Whether something that happened changed nothing.
     ignored: bool,
 }
 
 impl Turned {
-    const fn new(hot: HotRun, data: Option<phasework_workflows::Payload>) -> Self {
+    const fn new(hot: HotRun, data: Option<Payload>) -> Self {
         Self { hot, effects: Vec::new(), answers: Vec::new(), data, ignored: false }
     }
 }
@@ -175,6 +167,7 @@ impl Turned {
 /// Applies what happened to one run, in order. `None` when there is no such run and it was not started.
 async fn turn(
     engine: &Engine,
+    run: RunId,
     loaded: Option<HotRun>,
     happened: &[Happening],
     advanced: &mut Advanced,
@@ -193,12 +186,18 @@ async fn turn(
                 }
             },
             (What::Start(_), Some(_)) => false,
-            (What::Event(event), Some(turned)) => step(engine, turned, event.clone()).await?,
+            (What::Event(event), Some(turned)) => match step(engine, turned, event.clone()).await? {
+                Ok(changed) => changed,
+                Err(refused) => {
+                    advanced.refuse(happening, refused);
+                    continue;
+                }
+            },
             (What::Event(_), None) => {
                 // Outcomes of a run that is gone are nobody's fault; only who asks is told.
                 metrics::counter!("phasework_events_ignored_total", "reason" => "unknown-run").increment(1);
-                if happening.reply.is_some() {
-                    advanced.refuse(happening, refused("unknown-run", "there is no such run".into()));
+                if let Some(reply) = &happening.reply {
+                    advanced.answers.push((reply.clone(), answer_for_no_run(&happening.what, run)));
                 }
                 continue;
             }
@@ -206,9 +205,9 @@ async fn turn(
         let Some(turned) = &mut turned else { continue };
         turned.ignored |= !changed;
         if let Some(reply) = &happening.reply {
-            let head = &turned.hot.run.head;
-            let accepted = Accepted { run: head.id, changed, state: head.state.as_str().into() };
-            turned.answers.push((reply.clone(), Answer::Accepted(accepted)));
+            let run = &turned.hot.run;
+            let answer = answer_of(&happening.what, &run.head, &run.jobs, changed, engine.parts.clock.now());
+            turned.answers.push((reply.clone(), answer));
         }
     }
     Ok(turned)
@@ -236,10 +235,23 @@ fn moment(engine: &Engine) -> Moment {
 }
 
 /// Applies one event, and the answers to what that asks. Whether anything changed.
-async fn step(engine: &Engine, turned: &mut Turned, event: Event) -> Result<bool, StoreError> {
+async fn step(engine: &Engine, turned: &mut Turned, event: Event) -> Result<Result<bool, Refused>, StoreError> {
     let workflow = Arc::clone(&turned.hot.workflow);
+    let given = match &event {
+        Event::Control(control) => control.data.clone(),
+        _ => None,
+    };
+    let limit = engine.parts.config.max_payload_bytes;
+    if let Some(Err(words)) = given.as_ref().map(|data| data.check(limit)) {
+        return Ok(Err(refused("too-large", format!("run data {words}"))));
+    }
     let step = apply(&workflow, &mut turned.hot.run, &event, moment(engine));
-    follow(engine, turned, step).await
+    if let (Some(data), Step::Changed { .. }) = (given, &step) {
+        turned.hot.data = None;
+        turned.hot.keep_data(Some(data.clone()));
+        turned.data = Some(data);
+    }
+    follow(engine, turned, step).await.map(Ok)
 }
 
 /// Collects the effects of a step, answers its questions, and applies the answers, until nothing is asked any more.
@@ -334,7 +346,6 @@ fn to_json(effects: &[Effect]) -> Vec<u8> {
 fn commit_of(turned: &mut Turned, head: Vec<u8>, delta: Delta, effects: Vec<u8>) -> Commit {
     let hot = &turned.hot;
     let state = &hot.run.head;
-    let is_new = hot.version == 0;
     Commit {
         run: state.id,
         expect: hot.version,
@@ -342,7 +353,7 @@ fn commit_of(turned: &mut Turned, head: Vec<u8>, delta: Delta, effects: Vec<u8>)
         entry: state.entry.number,
         handlers: state.entry.handlers.len() as u16,
         delta,
-        data: if is_new { turned.data.take() } else { None },
+        data: turned.data.take(),
         effects,
         published: hot.published.clone(),
         index: RunIndex {

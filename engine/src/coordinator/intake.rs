@@ -6,7 +6,9 @@ use std::sync::Arc;
 use phasework_broker::{Address, Delivery, Message};
 use phasework_workflows::id::{HandlerName, RunId};
 use phasework_workflows::message::event::{Controls, PhasesFinished, ReplyTo, StartRun, StartRuns, Tick};
+use phasework_workflows::message::lease::{LeaseGroup, Leases};
 use phasework_workflows::message::outcome::{JobError, JobsFinished, Outcome, OutcomeGroup, Status};
+use phasework_workflows::message::probe::{Probe, ProbesReturned};
 use phasework_workflows::message::{BadItem, Batch, Body, DecodeError, decode, decode_batch};
 use phasework_workflows::run::Event;
 
@@ -81,6 +83,14 @@ impl Intake {
         let body = &delivery.body;
         match &*delivery.kind {
             JobsFinished::KIND => self.each::<JobsFinished>(body, place, |intake, group| intake.outcomes(group, max)),
+            Leases::KIND => self.each::<Leases>(body, place, |_, group| {
+                let LeaseGroup { run, entry, nonce, handler, worker: _, reply, leases } = group;
+                (run, What::Event(Event::Leases { entry, nonce, handler, leases }), Some(reply))
+            }),
+            ProbesReturned::KIND => self.each::<ProbesReturned>(body, place, |_, probe| {
+                let Probe { run, entry, nonce, handler, coordinator: _, sent_at } = probe;
+                (run, What::Event(Event::ProbeReturned { entry, nonce, handler, sent_at }), None)
+            }),
             PhasesFinished::KIND => self.each::<PhasesFinished>(body, place, |_, finished| {
                 let event = Event::PhaseFinished { entry: finished.entry, nonce: finished.nonce };
                 (finished.run, What::Event(event), None)
@@ -100,7 +110,8 @@ impl Intake {
             other => Err(DecodeError::Malformed {
                 kind: "coordinator event",
                 message: format!(
-                    "its type is `{other}`; known are JobsFinished, PhaseFinished, StartRun, Control and Tick"
+                    "its type is `{other}`; known are JobsFinished, Leases, ProbeReturned, PhaseFinished, StartRun, \
+                     Control and Tick"
                 ),
             }),
         }

@@ -2,10 +2,11 @@
 //! published, acknowledged; in this order, so that a crash between any two steps loses nothing.
 //!
 //! [`intake`] reads messages, [`advance`] is the only caller of `apply`, [`outside`] answers what `apply` cannot know,
-//! [`outbox`] turns effects into messages, [`packing`] says how many jobs go into one, [`publish`] sends them, [`hot`]
+//! [`answer`](mod@answer) tells who asked, [`outbox`] turns effects into messages, [`packing`] says how many jobs go into one, [`publish`] sends them, [`hot`]
 //! keeps runs in memory, [`sweep`] looks after what was left behind, [`share`] says who has how many queues.
 
 mod advance;
+mod answer;
 mod hot;
 mod intake;
 mod outbox;

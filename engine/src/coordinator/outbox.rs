@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use phasework_broker::{Address, Message};
 use phasework_store::{PAGE_JOBS, StoreError};
-use phasework_workflows::Payload;
-use phasework_workflows::id::{EntryNo, JobIndex, Nonce, RunId};
+use phasework_workflows::id::{EntryNo, JobIndex, Nonce, PhaseName, RunId};
 use phasework_workflows::message::event::{PhaseFinished, PhasesFinished};
 use phasework_workflows::message::job::{CancelJobs, CanceledEntry, InputSource, Job, JobGroup, Jobs};
 use phasework_workflows::message::notice::{Lifecycle, LifecycleEvent};
+use phasework_workflows::message::probe::{Probe, Probes};
 use phasework_workflows::message::{Body, encode};
 use phasework_workflows::run::{Dispatch, Effect, JobTicket};
+use phasework_workflows::time::Timestamp;
+use phasework_workflows::{Payload, Version};
 
 use super::hot::HotRun;
 use super::outside;
@@ -55,6 +57,10 @@ pub(super) async fn messages(
                     }
                     Err(error) => return Err(error),
                 },
+                Effect::Probe { entry, nonce, phase, handler, version, sent_at } => {
+                    let probe = Probed { entry, nonce, phase, handler, version, sent_at };
+                    letters.probe(hot, probe);
+                }
                 Effect::Announce(finished) => letters.announcements.push(finished),
                 Effect::Tell(event) => {
                     log(&event);
@@ -84,6 +90,16 @@ fn log(event: &Lifecycle) {
     tracing::info!(%run, %workflow, %phase, entry, state = &**state, "{what}");
 }
 
+/// What a probe asks after.
+struct Probed {
+    entry: EntryNo,
+    nonce: Nonce,
+    phase: PhaseName,
+    handler: u16,
+    version: Version,
+    sent_at: Timestamp,
+}
+
 /// Messages in the making.
 #[derive(Default)]
 struct Letters {
@@ -91,6 +107,7 @@ struct Letters {
     packs: BTreeMap<Arc<str>, Pack>,
     announcements: Vec<PhaseFinished>,
     canceled: Vec<CanceledEntry>,
+    probes: Vec<Message>,
     others: Vec<Message>,
 }
 
@@ -157,6 +174,18 @@ impl Letters {
             self.ticket(engine, pages, &queue, &group, dispatch, ticket, size).await?;
         }
         Ok(())
+    }
+
+    /// A probe for the queue of a handler. One of an entry that the run has left asks nothing any more.
+    fn probe(&mut self, hot: &HotRun, probed: Probed) {
+        let Probed { entry, nonce, phase, handler, version, sent_at } = probed;
+        let current = &hot.run.head.entry;
+        let spec = hot.workflow.phase(&phase).and_then(|phase| phase.handlers.get(usize::from(handler)));
+        let Some(spec) = spec.filter(|_| (current.number, current.nonce) == (entry, nonce)) else { return };
+        let queue = hot.workflow.queue_of(&phase, spec, &version).into();
+        let (run, handler, coordinator) = (hot.run.head.id, spec.name.clone(), self.queue);
+        let probe = Probe { run, entry, nonce, handler, coordinator, sent_at };
+        self.probes.push(message(Address::Jobs(queue), &Probes { items: vec![probe] }));
     }
 
     /// Fresh jobs that carry no input of their own, in ranges.
@@ -234,6 +263,8 @@ impl Letters {
         for (queue, pack) in self.packs {
             messages.push(message(Address::Jobs(queue), &Jobs { groups: pack.groups }));
         }
+        // Behind all jobs that are sent along: what was there before a probe is what it asks after.
+        messages.extend(self.probes);
         for items in self.announcements.chunks(ANNOUNCEMENTS) {
             messages.push(message(Address::Coordinator(self.queue), &PhasesFinished { items: items.to_vec() }));
         }

@@ -32,12 +32,15 @@ pub(super) async fn answer(
     match question {
         Question::Versions { entry, nonce, handlers } => {
             let now = engine.parts.clock.now();
-            let phase = hot.workflow.phase(&hot.run.head.entry.phase);
+            let (phase, entered) = (hot.workflow.phase(&hot.run.head.entry.phase), &hot.run.head.entry.handlers);
             let resolve = |handler: u16| {
                 let spec = phase.and_then(|phase| phase.handlers.get(usize::from(handler)));
                 let found = spec.and_then(|spec| engine.registry.highest(&spec.name, &spec.version, now));
                 let (version, slots) = found.map_or((None, 0), |(version, slots)| (Some(version), slots));
-                Resolution { handler, version, slots }
+                let pinned = entered.get(usize::from(handler)).and_then(|handler| handler.version.as_ref());
+                let pinned_lives =
+                    spec.zip(pinned).is_some_and(|(spec, pinned)| engine.registry.is_hosted(&spec.name, pinned, now));
+                Resolution { handler, version, slots, pinned_lives }
             };
             Ok(Event::Resolved { entry, nonce, handlers: handlers.into_iter().map(resolve).collect() })
         }

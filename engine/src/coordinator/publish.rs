@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use phasework_broker::{Address, Message, PublishError};
 use phasework_workflows::message::event::{Accepted, Refused, ReplyTo};
+use phasework_workflows::message::lease::LeasesAnswered;
 use phasework_workflows::message::{Body, encode};
 use tokio_util::sync::CancellationToken;
 
-use super::advance::Answer;
+use super::answer::Answer;
 use super::owner::{Owner, Stopped};
 
 impl Owner {
@@ -49,6 +50,7 @@ impl Owner {
             let (kind, body) = match answer {
                 Answer::Accepted(accepted) => (Accepted::KIND, encode(&accepted)),
                 Answer::Refused(refused) => (Refused::KIND, encode(&refused)),
+                Answer::Leases(leases) => (LeasesAnswered::KIND, encode(&leases)),
             };
             let mut message = Message::new(Address::Private(Arc::clone(&reply.queue)), kind, body);
             message.correlation_id = reply.correlation_id;

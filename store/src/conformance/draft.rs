@@ -5,7 +5,7 @@ use phasework_workflows::id::{EntryNo, HandlerName, JobIndex, Nonce, Revision, R
 use phasework_workflows::message::outcome::JobError;
 use phasework_workflows::run::{
     BitPatch, Delta, Exception, ExceptionChange, ExceptionState, FailureRecord, ForgottenEntry, HistoryEvent,
-    HistoryKind, OutputPage, RunState,
+    HistoryKind, Lease, OutputPage, RunState,
 };
 use phasework_workflows::time::Timestamp;
 use uuid::Uuid;
@@ -70,9 +70,14 @@ pub(super) fn patch(entry: EntryNo, handler: u16, offset: u64, bytes: &[u8]) -> 
 }
 
 pub(super) fn exception(attempt: u32) -> Exception {
-    let state =
-        if attempt.is_multiple_of(2) { ExceptionState::Out } else { ExceptionState::Waiting(at(i64::from(attempt))) };
-    Exception { attempt, failed_tries: attempt / 2, redelivered: attempt / 3, state }
+    let when = at(i64::from(attempt));
+    let (state, sent_at) = match attempt % 4 {
+        0 => (ExceptionState::Out, Some(when)),
+        1 => (ExceptionState::Waiting(when), None),
+        2 => (ExceptionState::Leased(Lease { until: when, deadline: at(9), progress: Some(40) }), Some(when)),
+        _ => (ExceptionState::Failed, None),
+    };
+    Exception { attempt, failed_tries: attempt / 2, redelivered: attempt / 3, sent_at, state }
 }
 
 /// Sets the exception of a job to that of `attempt`, or removes it.

@@ -54,6 +54,7 @@ fn handler_json(handler: &HandlerSpec) -> Value {
     put(&mut out, "max_in_flight", handler.max_in_flight.map(Value::from));
     put(&mut out, "retry", retry_json(&handler.retry));
     put(&mut out, "timeout", (handler.timeout != DEFAULT_TIMEOUT).then(|| handler.timeout.to_string().into()));
+    put(&mut out, "start_timeout", handler.start_timeout.map(|length| length.to_string().into()));
     put(
         &mut out,
         "tolerate_failures",

@@ -16,8 +16,8 @@ use crate::time::Millis;
 /// How long one attempt of a job may take when the definition does not say.
 pub const DEFAULT_TIMEOUT: Millis = Millis::from_mins(10);
 
-/// The longest that one attempt of a job may take: RabbitMQ takes a delivery back after 30 minutes.
-pub const MAX_TIMEOUT: Millis = Millis::from_mins(25);
+/// The longest that one attempt of a job may take, or wait for a worker.
+pub const MAX_TIMEOUT: Millis = Millis::from_mins(30 * 24 * 60);
 
 /// The most jobs that a number in `for_each` may ask for.
 pub const MAX_FOR_EACH_COUNT: u64 = 100_000_000;
@@ -27,8 +27,7 @@ const MAX_ATTEMPTS: u64 = 1000;
 const MAX_DELAY: Millis = Millis::from_mins(7 * 24 * 60);
 
 /// Keys of the language that this version does not know yet.
-const LATER: [&str; 9] =
-    ["depends_on", "enumerate", "if", "notify", "on_error", "priority", "start_timeout", "when", "workflow"];
+const LATER: [&str; 8] = ["depends_on", "enumerate", "if", "notify", "on_error", "priority", "when", "workflow"];
 
 /// A handler that has been read.
 pub(super) struct DraftHandler<'n> {
@@ -64,6 +63,7 @@ fn plain(name: HandlerName) -> HandlerSpec {
         max_in_flight: None,
         retry: RetryPolicy::default(),
         timeout: DEFAULT_TIMEOUT,
+        start_timeout: None,
         tolerate_failures: Tolerance::None,
         queue: None,
     }
@@ -87,7 +87,9 @@ fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftH
         .and_then(|here| here.integer("max_in_flight", 1..=MAX_IN_FLIGHT, report))
         .and_then(|number| u32::try_from(number).ok());
     let retry = fields.get("retry").map(|here| read_retry(&here, report)).unwrap_or_default();
-    let timeout = fields.get("timeout").and_then(|here| read_timeout(&here, report)).unwrap_or(DEFAULT_TIMEOUT);
+    let mut length = |key| fields.get(key).and_then(|here| length::read(&here, key, Millis(1), MAX_TIMEOUT, report));
+    let timeout = length("timeout").unwrap_or(DEFAULT_TIMEOUT);
+    let start_timeout = length("start_timeout");
     let tolerance_here = fields.get("tolerate_failures");
     let tolerate_failures = tolerance_here.as_ref().and_then(|here| read_tolerance(here, report)).unwrap_or_default();
     let queue = fields.get("queue").and_then(|here| read_queue(&here, report));
@@ -103,6 +105,7 @@ fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftH
         max_in_flight,
         retry,
         timeout,
+        start_timeout,
         tolerate_failures,
         queue,
         ..plain(name)
@@ -153,16 +156,6 @@ fn read_for_each<'n>(here: &Located<'n>, uses: &mut Vec<Use<'n>>, report: &mut R
         },
         _ => here.mismatch("for_each", "an expression that gives a list, or a number of jobs", report),
     }
-}
-
-fn read_timeout(here: &Located<'_>, report: &mut Report<'_>) -> Option<Millis> {
-    let length = length::read(here, "timeout", Millis(1), Millis(u64::MAX), report)?;
-    if length <= MAX_TIMEOUT {
-        return Some(length);
-    }
-    let hint = "a job that takes longer needs a lease, which is not supported yet in this version".to_owned();
-    report.error_with_hint(&here.place(), format!("`timeout` is at most {MAX_TIMEOUT}; this is {length}"), Some(hint));
-    None
 }
 
 fn read_tolerance(here: &Located<'_>, report: &mut Report<'_>) -> Option<Tolerance> {

@@ -104,6 +104,8 @@ pub struct HandlerSpec {
     pub retry: RetryPolicy,
     /// How long one attempt may take.
     pub timeout: Millis,
+    /// How long its jobs may wait while no worker hosts it; without it, for ever.
+    pub start_timeout: Option<Millis>,
     /// How many of its jobs may fail for good without the phase failing.
     pub tolerate_failures: Tolerance,
     /// A queue of its own, in place of the one that [`QueueNaming`] gives.

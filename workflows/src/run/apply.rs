@@ -2,19 +2,22 @@
 //! where nothing changes the answer says why. It changes the run in place and notes what changed in its delta, so
 //! that a batch of events costs one commit and a bitmap of a million jobs is never copied.
 
+use super::dispatch::room;
 use super::effect::{Effect, Question, Step};
 use super::entry::{Entry, Stage};
 use super::event::{Event, Ignored, Moment};
-use super::failure::{MAX_HEAD_MESSAGE_BYTES, beginning, shortened};
+use super::failure::{MAX_HEAD_MESSAGE_BYTES, shortened};
 use super::jobs::JobSet;
+use super::recovery::next_question;
 use super::state::{Head, HistoryEvent, HistoryKind, Run, RunState};
 use super::{ANNOUNCE_AGAIN, LOOK_FOR_WORKERS, STATE_FORMAT};
 use crate::definition::{Phase, Workflow};
 use crate::id::{EntryNo, Nonce};
-use crate::message::event::{Control, ControlAction, StartRun};
+use crate::message::event::{PhaseStatus, StartRun};
 use crate::message::notice::{Lifecycle, LifecycleEvent};
 use crate::message::outcome::JobError;
 use crate::payload::Payload;
+use crate::time::Timestamp;
 
 /// Makes a run of `workflow` and lets it enter its initial phase.
 pub fn start(workflow: &Workflow, order: &StartRun, moment: Moment) -> (Run, Step) {
@@ -38,6 +41,7 @@ pub fn start(workflow: &Workflow, order: &StartRun, moment: Moment) -> (Run, Ste
         },
         on_error_path: false,
         cause: None,
+        canceling: None,
         outputs: Vec::new(),
         has_output: false,
         events: 0,
@@ -66,6 +70,8 @@ pub fn apply(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) 
     let mut turn = Turn::new(workflow, run, moment);
     let applied = match event {
         Event::JobsFinished { handler, done, outcomes, .. } => turn.jobs_finished(handler, done, outcomes),
+        Event::Leases { handler, leases, .. } => turn.leases(handler, leases),
+        Event::ProbeReturned { handler, sent_at, .. } => turn.probe_returned(handler, *sent_at),
         Event::PhaseFinished { .. } => turn.move_on(),
         Event::Resolved { handlers, .. } => turn.resolved(handlers),
         Event::Enumerated { handler, listing, .. } => turn.enumerated(*handler, listing),
@@ -85,6 +91,8 @@ impl Event {
     const fn names_entry(&self) -> Option<(EntryNo, Nonce)> {
         match self {
             Self::JobsFinished { entry, nonce, .. }
+            | Self::Leases { entry, nonce, .. }
+            | Self::ProbeReturned { entry, nonce, .. }
             | Self::PhaseFinished { entry, nonce }
             | Self::Resolved { entry, nonce, .. }
             | Self::Enumerated { entry, nonce, .. }
@@ -143,53 +151,69 @@ impl<'a> Turn<'a> {
     /// The run's timer went off, or a worker came: do what is due, and set the timer anew.
     fn wake(&mut self) -> Applied {
         let now = self.moment.now;
-        let entry = &self.run.head.entry;
         let is_due = self.run.head.wake_at.is_some_and(|at| at <= now);
-        match entry.stage {
-            Stage::Working => {
-                let missing = self.handlers_without_version();
-                if !is_due && missing.is_empty() {
-                    return Err(Ignored::NothingDue);
-                }
-                if is_due {
-                    self.run.head.wake_at = None;
-                }
-                self.dispatch();
-                self.ask_for_versions(missing);
+        match (self.run.head.state, self.run.head.entry.stage) {
+            (RunState::Running, Stage::Working) => self.wake_working(is_due),
+            (RunState::Running, Stage::Finished { status, at }) if is_due => {
+                self.announce_again(status, at);
                 Ok(())
             }
-            Stage::Finished { status, at } if is_due => {
-                let announcement = self.announcement(status, at);
-                self.effects.push(Effect::Announce(announcement));
-                self.run.head.wake_at = Some(now.plus(ANNOUNCE_AGAIN));
+            (RunState::Canceling, _) if is_due => {
+                self.end_canceled();
                 Ok(())
             }
-            Stage::Finished { .. } | Stage::Halted => Err(Ignored::NothingDue),
+            (RunState::Running, Stage::Finished { .. } | Stage::Halted)
+            | (RunState::Canceling | RunState::Paused | RunState::Halted, _)
+            | (RunState::Succeeded | RunState::Failed | RunState::Canceled, _) => Err(Ignored::NothingDue),
         }
+    }
+
+    fn wake_working(&mut self, is_due: bool) -> Applied {
+        let mut missing = self.unmanned();
+        if !is_due && missing.is_empty() {
+            return Err(Ignored::NothingDue);
+        }
+        if is_due {
+            self.run.head.wake_at = None;
+            self.end_lapsed_leases();
+            missing.extend(self.ask_after_quiet_jobs());
+            missing.sort_unstable();
+            missing.dedup();
+        }
+        self.settle();
+        if self.run.head.entry.stage == Stage::Working {
+            self.ask_for_versions(missing);
+        }
+        Ok(())
+    }
+
+    /// The end of the current phase was announced and not heard of: once more.
+    pub(super) fn announce_again(&mut self, status: PhaseStatus, at: Timestamp) {
+        let announcement = self.announcement(status, at);
+        self.effects.push(Effect::Announce(announcement));
+        self.run.head.wake_at = Some(self.moment.now.plus(ANNOUNCE_AGAIN));
     }
 
     /// Sets the timer for whatever comes first in a working entry.
     pub(super) fn set_timer(&mut self) {
-        let retry = self.next_retry();
-        let look = self.run.head.awaits_worker.then(|| self.moment.now.plus(LOOK_FOR_WORKERS));
-        // A look that is planned stays where it is, due or not: whatever else happens does not put it off for ever.
-        let look = look.map(|at| self.run.head.wake_at.map_or(at, |planned| planned.min(at)));
-        self.run.head.wake_at = [retry, look].into_iter().flatten().min();
-    }
-
-    fn control(&mut self, control: &Control) -> Applied {
-        match control.action {
-            ControlAction::Cancel => {
-                self.effects.push(Effect::CancelJobs { entry: self.run.head.entry.number });
-                let reason =
-                    control.reason.as_deref().map(|reason| beginning(reason, MAX_HEAD_MESSAGE_BYTES).to_owned());
-                self.end(RunState::Canceled, reason);
-                Ok(())
-            }
-            ControlAction::Pause | ControlAction::Resume | ControlAction::Retry | ControlAction::Rerun => {
-                Err(Ignored::TooLate)
-            }
-        }
+        let (now, head) = (self.moment.now, &self.run.head);
+        let handlers = head.entry.handlers.iter().zip(&self.run.jobs);
+        let phase = self.phase();
+        let each = handlers.enumerate().flat_map(|(place, (handler, jobs))| {
+            let spec = phase.and_then(|phase| phase.handlers.get(place));
+            let patience = handler.unmanned_since.zip(spec.and_then(|spec| spec.start_timeout));
+            // Once that is over, the answer to who is there decides, and it is asked for again with every look.
+            let patience = patience.map(|(since, most)| since.plus(most)).filter(|&at| at > now);
+            let retry = (room(handler) > 0).then(|| jobs.next_due()).flatten();
+            [retry, jobs.next_lapse(), next_question(handler), patience]
+        });
+        let look = head.awaits_worker.then(|| now.plus(LOOK_FOR_WORKERS));
+        let next = each.chain([look]).flatten().min();
+        // While something is out, what is planned earlier stays, due or not: looking too early costs less than writing
+        // down a new time with every outcome, and nothing is put off for ever by what happens meanwhile.
+        let is_busy = head.awaits_worker || head.entry.handlers.iter().any(|handler| handler.unleased() > 0);
+        let planned = head.wake_at.filter(|_| is_busy);
+        self.run.head.wake_at = next.map(|next| planned.map_or(next, |planned| planned.min(next)));
     }
 
     /// The run's result is known: that is its end.

@@ -4,7 +4,7 @@ use super::apply::Turn;
 use super::effect::{Dispatch, Effect, JobTicket};
 use super::entry::{HandlerEntry, Stage};
 use super::jobs::{Exception, ExceptionState};
-use crate::time::Timestamp;
+use super::state::RunState;
 
 /// Windows from this size on are refilled by the quarter, so that jobs can go out in packs.
 const REFILL_BY_QUARTERS_FROM: u64 = 64;
@@ -12,7 +12,7 @@ const REFILL_BY_QUARTERS_FROM: u64 = 64;
 impl Turn<'_> {
     /// Lets out what may go out, and sets the timer for the rest.
     pub(super) fn dispatch(&mut self) {
-        if self.run.head.entry.stage != Stage::Working {
+        if (self.run.head.state, self.run.head.entry.stage) != (RunState::Running, Stage::Working) {
             return;
         }
         for place in 0..self.run.head.entry.handlers.len() {
@@ -20,7 +20,7 @@ impl Turn<'_> {
                 self.effects.push(Effect::Dispatch(dispatch));
             }
         }
-        self.run.head.awaits_worker = !self.handlers_without_version().is_empty();
+        self.run.head.awaits_worker = !self.unmanned().is_empty();
         self.set_timer();
     }
 
@@ -28,9 +28,14 @@ impl Turn<'_> {
         let handler = &self.run.head.entry.handlers[place];
         let version = handler.version.clone()?;
         handler.total?;
+        let was_idle = handler.unleased() == 0;
         let again = self.let_out_waiting(place);
         let fresh = self.let_out_fresh(place);
-        let entry = &self.run.head.entry;
+        let entry = &mut self.run.head.entry;
+        if was_idle {
+            // Silence counts from now on, and what was asked before does not concern these.
+            (entry.handlers[place].heard_at, entry.handlers[place].probe) = (Some(self.moment.now), None);
+        }
         let handler = &entry.handlers[place];
         (fresh.is_some() || !again.is_empty()).then(|| Dispatch {
             entry: entry.number,
@@ -54,7 +59,8 @@ impl Turn<'_> {
             let handler = &mut self.run.head.entry.handlers[place];
             handler.waiting -= 1;
             handler.out += 1;
-            self.set_exception(place, index, Exception { attempt, state: ExceptionState::Out, ..before });
+            let sent_at = Some(self.moment.now);
+            self.set_exception(place, index, Exception { attempt, sent_at, state: ExceptionState::Out, ..before });
             let (tried, alone) = (before.failed_tries.saturating_add(1), before.redelivered > 0);
             again.push(JobTicket { index, attempt, tried, alone });
         }
@@ -75,14 +81,9 @@ impl Turn<'_> {
         handler.out += count;
         Some((first, count))
     }
-
-    /// When the next waiting job goes out again, of the handlers that have room for it.
-    pub(super) fn next_retry(&self) -> Option<Timestamp> {
-        let handlers = self.run.head.entry.handlers.iter().zip(&self.run.jobs);
-        handlers.filter(|(handler, _)| room(handler) > 0).filter_map(|(_, jobs)| jobs.next_due()).min()
-    }
 }
 
-fn room(handler: &HandlerEntry) -> u64 {
+/// How many more jobs of a handler may be out.
+pub(super) fn room(handler: &HandlerEntry) -> u64 {
     u64::from(handler.window).saturating_sub(handler.out)
 }

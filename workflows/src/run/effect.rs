@@ -7,6 +7,7 @@ use super::event::Ignored;
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, PhaseName};
 use crate::message::event::PhaseFinished;
 use crate::message::notice::Lifecycle;
+use crate::time::Timestamp;
 
 /// What came of applying an event.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,21 @@ pub enum Step {
 pub enum Effect {
     /// Put jobs on a handler's queue.
     Dispatch(Dispatch),
+    /// Send a probe through a handler's queue.
+    Probe {
+        /// The entry that asks.
+        entry: EntryNo,
+        /// Its nonce.
+        nonce: Nonce,
+        /// The phase.
+        phase: PhaseName,
+        /// The handler's place in the phase.
+        handler: u16,
+        /// The version the entry has pinned.
+        version: semver::Version,
+        /// When it was first sent.
+        sent_at: Timestamp,
+    },
     /// Put the end of a phase on the coordinator queue of the run's shard.
     Announce(PhaseFinished),
     /// Tell whoever listens.
@@ -127,6 +143,7 @@ impl Effect {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Dispatch(_) => "dispatch",
+            Self::Probe { .. } => "probe",
             Self::Announce(_) => "announce",
             Self::Tell(_) => "tell",
             Self::CancelJobs { .. } => "cancel-jobs",

@@ -63,8 +63,11 @@ pub struct HandlerEntry {
     pub window: u32,
     /// Jobs below this index have been dispatched at least once.
     pub cursor: u64,
-    /// How many are out.
+    /// How many are out, leased ones among them.
     pub out: u64,
+    /// How many of those are leased.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub leased: u64,
     /// How many are done.
     pub done: u64,
     /// How many failed for good.
@@ -75,6 +78,15 @@ pub struct HandlerEntry {
     pub outputs: u64,
     /// How many of its jobs are not out and wait for another attempt.
     pub waiting: u64,
+    /// When something was last heard of its jobs, leases aside; or when they went out, if nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
+    /// The probe that asks after jobs of which nothing is heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeOut>,
+    /// Since when no worker that could do its jobs is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmanned_since: Option<Timestamp>,
     /// The first failure for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<JobError>,
@@ -83,7 +95,31 @@ pub struct HandlerEntry {
     pub first_failed: Option<JobIndex>,
 }
 
+/// A probe on its way through a job queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeOut {
+    /// When it was first sent; what went out later is not what it asks after.
+    pub sent_at: Timestamp,
+    /// When it was last sent: one that does not come back is sent again.
+    pub asked_at: Timestamp,
+    /// Jobs on their first attempt below this index had gone out before it.
+    pub cursor: u64,
+    /// When it came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned_at: Option<Timestamp>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 impl HandlerEntry {
+    /// How many jobs are out that nobody has a lease on.
+    pub fn unleased(&self) -> u64 {
+        self.out.saturating_sub(self.leased)
+    }
+
     /// Whether every job has come to its end.
     pub fn is_finished(&self) -> bool {
         self.total == Some(self.done + self.failed)

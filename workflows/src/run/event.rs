@@ -2,6 +2,7 @@
 
 use crate::id::{EntryNo, HandlerName, JobIndex, Nonce};
 use crate::message::event::Control;
+use crate::message::lease::LeaseWanted;
 use crate::message::outcome::{JobError, Outcome};
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -30,6 +31,28 @@ pub enum Event {
         done: Vec<(JobIndex, u64)>,
         /// All other outcomes.
         outcomes: Vec<Outcome>,
+    },
+    /// A worker asks for leases on jobs of one handler, or renews them.
+    Leases {
+        /// The entry they belong to.
+        entry: EntryNo,
+        /// Its nonce.
+        nonce: Nonce,
+        /// Their handler.
+        handler: HandlerName,
+        /// The jobs.
+        leases: Vec<LeaseWanted>,
+    },
+    /// A probe came back through a job queue.
+    ProbeReturned {
+        /// The entry that sent it.
+        entry: EntryNo,
+        /// Its nonce.
+        nonce: Nonce,
+        /// The handler.
+        handler: HandlerName,
+        /// When it was first sent.
+        sent_at: Timestamp,
     },
     /// The current phase is finished, and that is known to whoever listens: move on.
     PhaseFinished {
@@ -85,6 +108,8 @@ pub struct Resolution {
     pub version: Option<semver::Version>,
     /// How many slots the live workers have for it.
     pub slots: u32,
+    /// Whether a worker hosts the version that is pinned.
+    pub pinned_lives: bool,
 }
 
 /// A list of jobs that was made and stored.
@@ -113,6 +138,12 @@ pub enum Ignored {
     Stale,
     /// A timer went off with nothing due.
     NothingDue,
+    /// What is ordered is so already.
+    AlreadySo,
+    /// The run is not in a state in which that can be ordered.
+    NotNow,
+    /// The order names a phase that the definition does not have.
+    UnknownPhase,
 }
 
 impl Ignored {
@@ -126,6 +157,9 @@ impl Ignored {
             Self::UnknownHandler => "unknown-handler",
             Self::Stale => "stale",
             Self::NothingDue => "nothing-due",
+            Self::AlreadySo => "already-so",
+            Self::NotNow => "not-now",
+            Self::UnknownPhase => "unknown-phase",
         }
     }
 }

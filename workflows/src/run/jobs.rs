@@ -16,6 +16,8 @@ pub struct JobSet {
     exceptions: BTreeMap<JobIndex, Exception>,
     /// The waiting ones among the exceptions, by when they go out again.
     due: BTreeSet<(Timestamp, JobIndex)>,
+    /// The leased ones, by when something has to be done about them.
+    lapses: BTreeSet<(Timestamp, JobIndex)>,
 }
 
 impl JobSet {
@@ -41,8 +43,10 @@ impl JobSet {
     /// Puts a record in place of the one that was there.
     pub fn set(&mut self, index: JobIndex, exception: Exception) {
         self.remove(index);
-        if let ExceptionState::Waiting(at) = exception.state {
-            self.due.insert((at, index));
+        match exception.state {
+            ExceptionState::Waiting(at) => drop(self.due.insert((at, index))),
+            ExceptionState::Leased(lease) => drop(self.lapses.insert((lease.lapses_at(), index))),
+            ExceptionState::Out | ExceptionState::Failed => {}
         }
         self.exceptions.insert(index, exception);
     }
@@ -50,8 +54,10 @@ impl JobSet {
     /// Takes the record away; whether there was one.
     pub fn remove(&mut self, index: JobIndex) -> bool {
         let Some(exception) = self.exceptions.remove(&index) else { return false };
-        if let ExceptionState::Waiting(at) = exception.state {
-            self.due.remove(&(at, index));
+        match exception.state {
+            ExceptionState::Waiting(at) => drop(self.due.remove(&(at, index))),
+            ExceptionState::Leased(lease) => drop(self.lapses.remove(&(lease.lapses_at(), index))),
+            ExceptionState::Out | ExceptionState::Failed => {}
         }
         true
     }
@@ -59,6 +65,17 @@ impl JobSet {
     /// When the next waiting job goes out again.
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|&(at, _)| at)
+    }
+
+    /// When the next lease runs out, or reaches the end of what its job may take.
+    pub fn next_lapse(&self) -> Option<Timestamp> {
+        self.lapses.first().map(|&(at, _)| at)
+    }
+
+    /// A leased job whose lease has run out at `now`, or whose time is over.
+    pub fn lapsed(&self, now: Timestamp) -> Option<(JobIndex, Exception)> {
+        let &(at, index) = self.lapses.first()?;
+        (at <= now).then(|| (index, self.exceptions[&index]))
     }
 
     /// The waiting job that is most overdue at `now`.
@@ -80,6 +97,9 @@ pub struct Exception {
     /// How many times it was handed back because its message came twice: its worker may have died of it.
     #[serde(rename = "r", default, skip_serializing_if = "is_zero")]
     pub redelivered: u32,
+    /// When this attempt went out.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<Timestamp>,
     /// Where it is.
     #[serde(rename = "s")]
     pub state: ExceptionState,
@@ -99,6 +119,49 @@ pub enum ExceptionState {
     /// It is out.
     #[serde(rename = "o")]
     Out,
+    /// It is out, and a worker has a lease on it.
+    #[serde(rename = "l")]
+    Leased(Lease),
+    /// It has failed for good.
+    #[serde(rename = "x")]
+    Failed,
+}
+
+impl ExceptionState {
+    /// Whether the job is with a worker, or on its way to one.
+    pub const fn is_out(self) -> bool {
+        match self {
+            Self::Out | Self::Leased(_) => true,
+            Self::Waiting(_) | Self::Failed => false,
+        }
+    }
+}
+
+/// A worker's claim on a long job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// When it runs out, unless it is renewed.
+    #[serde(rename = "u")]
+    pub until: Timestamp,
+    /// When the attempt has taken as long as it may.
+    #[serde(rename = "t")]
+    pub deadline: Timestamp,
+    /// How far the job is, in percent, as its handler said.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<u8>,
+}
+
+impl Lease {
+    fn lapses_at(self) -> Timestamp {
+        self.until.min(self.deadline)
+    }
+}
+
+impl Exception {
+    /// The record of a job on its first attempt, once it needs one.
+    pub const fn first(state: ExceptionState) -> Self {
+        Self { attempt: 1, failed_tries: 0, redelivered: 0, sent_at: None, state }
+    }
 }
 
 /// A set of job indexes, a bit each; grows as it is filled.
@@ -157,6 +220,17 @@ impl Bitmap {
         new
     }
 
+    /// Takes `index` out; whether it was there.
+    pub fn remove(&mut self, index: JobIndex) -> bool {
+        let was_there = self.contains(index);
+        if was_there {
+            let (byte, mask) = place(index);
+            self.bytes[byte] &= !mask;
+            self.mark(byte);
+        }
+        was_there
+    }
+
     fn mark(&mut self, byte: usize) {
         match self.dirty.last_mut() {
             Some((start, end)) if (*start..=*end).contains(&byte) => *end = (*end).max(byte + 1),
@@ -209,6 +283,7 @@ mod tests {
         assert!(bits.insert(3) && bits.insert(1_000_000) && !bits.insert(3));
         assert!(bits.contains(3) && bits.contains(1_000_000) && !bits.contains(4) && !bits.contains(9_000_000));
         assert_eq!(bits.count(), 2);
+        assert!(bits.insert(9) && bits.remove(9) && !bits.remove(9) && !bits.contains(9) && !bits.remove(u64::MAX));
         assert_eq!(Bitmap::from_bytes(bits.as_bytes().to_vec()), bits);
     }
 

@@ -5,6 +5,7 @@
 //! or talks to anyone: time and chance come in with a [`Moment`].
 
 mod apply;
+mod control;
 mod delta;
 mod dispatch;
 mod effect;
@@ -12,6 +13,7 @@ mod entry;
 mod event;
 mod failure;
 mod jobs;
+mod leases;
 mod outcomes;
 mod phase;
 mod recovery;
@@ -23,15 +25,16 @@ mod tests;
 pub use apply::{apply, start};
 pub use delta::{BitPatch, Delta, ExceptionChange, FailureRecord, ForgottenEntry, OutputPage};
 pub use effect::{Dispatch, Effect, JobTicket, Question, Step};
-pub use entry::{Entry, EntryOutputs, HandlerEntry, HandlerOutputs, Stage};
+pub use entry::{Entry, EntryOutputs, HandlerEntry, HandlerOutputs, ProbeOut, Stage};
 pub use event::{Event, Ignored, Listing, Moment, Resolution};
-pub use jobs::{Bitmap, Exception, ExceptionState, JobSet};
-pub use state::{Cause, HandlerTally, Head, HistoryEvent, HistoryKind, Run, RunState};
+pub use jobs::{Bitmap, Exception, ExceptionState, JobSet, Lease};
+pub use state::{Canceling, Cause, HandlerTally, Head, HistoryEvent, HistoryKind, LostWhy, Run, RunState};
 
+use crate::message::lease::LEASE_AFTER;
 use crate::time::Millis;
 
 /// The version of the stored state that this code writes. It reads this one and the one before.
-pub const STATE_FORMAT: u16 = 1;
+pub const STATE_FORMAT: u16 = 2;
 
 /// How many entries a run may have; a run that would exceed it halts.
 pub const MAX_ENTRIES: u32 = 10_000;
@@ -50,3 +53,15 @@ pub const ANNOUNCE_AGAIN: Millis = Millis::from_secs(30);
 
 /// How often a run that waits for a worker looks again, besides being woken when one comes.
 pub const LOOK_FOR_WORKERS: Millis = Millis::from_mins(1);
+
+/// How long nothing is heard of jobs that are out before a probe asks after them.
+pub const QUIET: Millis = Millis::from_secs(30);
+
+/// How long a probe may be under way before it is sent once more.
+pub const PROBE_AGAIN: Millis = Millis::from_mins(2);
+
+/// How long after a probe came back what it asked after may still be heard of: a job that runs takes a lease in time.
+pub const HEARD_WITHIN: Millis = Millis(LEASE_AFTER.0 + 15_000);
+
+/// How long a version may be without workers before a run that has pinned it moves to another within its requirement.
+pub const MOVE_AFTER: Millis = Millis::from_secs(60);

@@ -5,6 +5,7 @@ use super::delta::{ExceptionChange, FailureRecord, OutputPage};
 use super::entry::Stage;
 use super::event::Ignored;
 use super::jobs::{Exception, ExceptionState};
+use super::state::RunState;
 use super::{MAX_FAILURES_KEPT, failure, retry};
 use crate::definition::RetryPolicy;
 use crate::id::{HandlerName, JobIndex};
@@ -35,7 +36,7 @@ impl Turn<'_> {
         let place = handlers.position(|handler| handler.name == *name);
         let spec = self.phase().and_then(|phase| phase.handler(name));
         let (Some(place), Some((_, spec))) = (place, spec) else { return Err(Ignored::UnknownHandler) };
-        let retry = spec.retry;
+        let (retry, out) = (spec.retry, self.run.head.entry.handlers[place].out);
         let mut accepted = self.ranges_done(place, done);
         let mut outputs = Vec::new();
         for outcome in outcomes {
@@ -60,19 +61,27 @@ impl Turn<'_> {
             let entry = self.run.head.entry.number;
             self.run.delta.outputs.push(OutputPage { entry, handler: place as u16, items: outputs });
         }
-        self.settle();
+        let handler = &mut self.run.head.entry.handlers[place];
+        if handler.out < out {
+            handler.heard_at = Some(self.moment.now);
+            (handler.probe, handler.unmanned_since) = (None, None);
+        }
+        match self.run.head.state {
+            RunState::Canceling => self.end_if_stopped(),
+            _ => self.settle(),
+        }
         Ok(())
     }
 
     /// The fence: whether this attempt is the job's last, is out, and has not been reported on.
-    fn is_current(&self, place: usize, index: JobIndex, attempt: u32) -> bool {
+    pub(super) fn is_current(&self, place: usize, index: JobIndex, attempt: u32) -> bool {
         let (handler, jobs) = (&self.run.head.entry.handlers[place], &self.run.jobs[place]);
         if handler.out == 0 || index >= handler.cursor || jobs.terminal.contains(index) {
             return false;
         }
         match jobs.exception(index) {
             None => attempt == 1,
-            Some(exception) => attempt == exception.attempt && exception.state == ExceptionState::Out,
+            Some(exception) => attempt == exception.attempt && exception.state.is_out(),
         }
     }
 
@@ -98,14 +107,17 @@ impl Turn<'_> {
         accepted
     }
 
-    fn done(&mut self, place: usize, index: JobIndex) {
+    /// A job that was out is out no longer.
+    fn come_back(&mut self, place: usize, index: JobIndex) {
+        let state = self.run.jobs[place].exception(index).map(|exception| exception.state);
         let handler = &mut self.run.head.entry.handlers[place];
         handler.out -= 1;
-        handler.done += 1;
-        self.come_to_end(place, index);
+        handler.leased -= u64::from(matches!(state, Some(ExceptionState::Leased(_))));
     }
 
-    fn come_to_end(&mut self, place: usize, index: JobIndex) {
+    fn done(&mut self, place: usize, index: JobIndex) {
+        self.come_back(place, index);
+        self.run.head.entry.handlers[place].done += 1;
         let jobs = &mut self.run.jobs[place];
         jobs.terminal.insert(index);
         if jobs.remove(index) {
@@ -117,37 +129,48 @@ impl Turn<'_> {
 
     fn failed(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
         let (before, unsaid) = (self.record_of(place, outcome), JobError::new("error", "the worker did not say why"));
-        self.try_failed(place, outcome, before, outcome.error.as_ref().unwrap_or(&unsaid), retry);
+        self.try_failed(place, outcome.index, before, outcome.error.as_ref().unwrap_or(&unsaid), retry);
     }
 
     /// A try that counts has failed: another follows after the backoff, unless it was the last.
-    fn try_failed(&mut self, place: usize, outcome: &Outcome, before: Exception, error: &JobError, retry: RetryPolicy) {
+    pub(super) fn try_failed(
+        &mut self,
+        place: usize,
+        index: JobIndex,
+        before: Exception,
+        error: &JobError,
+        retry: RetryPolicy,
+    ) {
         let failed_tries = before.failed_tries.saturating_add(1);
+        let before = Exception { failed_tries, ..before };
         if !error.retry || failed_tries >= retry.max_attempts {
-            return self.fail_for_good(place, outcome, error);
+            return self.fail_for_good(place, index, before, error);
         }
         let wait = error.retry_after.map_or_else(
-            || retry::wait(retry, failed_tries, self.moment.random ^ outcome.index),
+            || retry::wait(retry, failed_tries, self.moment.random ^ index),
             |asked| asked.min(retry::LONGEST_WAIT),
         );
         self.run.head.entry.handlers[place].retried += 1;
-        self.wait(place, outcome.index, Exception { failed_tries, ..before }, wait);
+        self.wait(place, index, before, wait);
     }
 
-    /// Handed back, not tried, or not known to have been. Only a job that came back twice because its message did,
-    /// and so travelled alone the second time, is held responsible for the worker that was lost.
+    /// The worker that had a job was lost. Only a job that is lost twice, and so travelled alone the second time, is
+    /// held responsible for that.
+    pub(super) fn worker_lost(&mut self, place: usize, index: JobIndex, before: Exception, retry: RetryPolicy) {
+        let record = Exception { redelivered: before.redelivered.saturating_add(1), ..before };
+        if before.redelivered == 0 {
+            return self.wait(place, index, record, Millis(0));
+        }
+        let words = format!("its worker was lost {} times while it was out", record.redelivered);
+        self.try_failed(place, index, record, &JobError::new("worker-lost", words), retry);
+    }
+
+    /// Handed back, not tried, or not known to have been.
     fn returned(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
         let before = self.record_of(place, outcome);
         let wait = match outcome.error.as_ref().map_or("draining", |error| &*error.kind) {
-            "redelivered" => {
-                let record = Exception { redelivered: before.redelivered.saturating_add(1), ..before };
-                if before.redelivered > 0 {
-                    let words = format!("its worker was lost {} times while it was out", record.redelivered);
-                    return self.try_failed(place, outcome, record, &JobError::new("worker-lost", words), retry);
-                }
-                return self.wait(place, outcome.index, record, Millis(0));
-            }
-            "draining" | "busy" => {
+            "redelivered" => return self.worker_lost(place, outcome.index, before, retry),
+            "draining" | "busy" | "canceled" => {
                 let times = before.attempt.saturating_sub(before.failed_tries).saturating_sub(1);
                 Millis(HANDED_BACK_STEP.0 * u64::from(times)).min(UNFIT_WORKER_DELAY)
             }
@@ -158,15 +181,14 @@ impl Turn<'_> {
 
     /// The record of a job that is out, as far as it has one.
     fn record_of(&self, place: usize, outcome: &Outcome) -> Exception {
-        let none = Exception { attempt: outcome.attempt, failed_tries: 0, redelivered: 0, state: ExceptionState::Out };
+        let none = Exception::first(ExceptionState::Out);
         self.run.jobs[place].exception(outcome.index).copied().unwrap_or(none)
     }
 
     fn wait(&mut self, place: usize, index: JobIndex, record: Exception, wait: Millis) {
         let state = ExceptionState::Waiting(self.moment.now.plus(wait));
-        let handler = &mut self.run.head.entry.handlers[place];
-        handler.out -= 1;
-        handler.waiting += 1;
+        self.come_back(place, index);
+        self.run.head.entry.handlers[place].waiting += 1;
         self.set_exception(place, index, Exception { state, ..record });
     }
 
@@ -177,26 +199,29 @@ impl Turn<'_> {
         self.run.delta.exceptions.push(change);
     }
 
-    fn fail_for_good(&mut self, place: usize, outcome: &Outcome, error: &JobError) {
+    /// Its record stays, so that it can be told from those that are done, and what is sent if it is tried again is a
+    /// new attempt.
+    fn fail_for_good(&mut self, place: usize, index: JobIndex, record: Exception, error: &JobError) {
         let entry = self.run.head.entry.number;
+        self.come_back(place, index);
         let handler = &mut self.run.head.entry.handlers[place];
-        handler.out -= 1;
         handler.failed += 1;
         if handler.first_failure.is_none() {
             let short = failure::shortened(error, failure::MAX_HEAD_MESSAGE_BYTES);
-            (handler.first_failure, handler.first_failed) = (Some(short), Some(outcome.index));
+            (handler.first_failure, handler.first_failed) = (Some(short), Some(index));
         }
         if handler.failed <= MAX_FAILURES_KEPT {
             self.run.delta.failures.push(FailureRecord {
                 entry,
                 handler: place as u16,
-                index: outcome.index,
-                attempt: outcome.attempt,
+                index,
+                attempt: record.attempt,
                 error: failure::shortened(error, failure::MAX_MESSAGE_BYTES),
                 at: self.moment.now,
             });
         }
-        self.come_to_end(place, outcome.index);
+        self.run.jobs[place].terminal.insert(index);
+        self.set_exception(place, index, Exception { state: ExceptionState::Failed, ..record });
     }
 }
 

@@ -7,14 +7,14 @@ use super::entry::{Entry, EntryOutputs, HandlerEntry, HandlerOutputs, Stage};
 use super::event::{Ignored, Listing, Resolution};
 use super::failure::{MAX_HEAD_MESSAGE_BYTES, shortened};
 use super::jobs::{Bitmap, JobSet};
-use super::state::{Cause, HandlerTally, HistoryKind, RunState};
-use super::{ANNOUNCE_AGAIN, DEFAULT_WINDOW, LARGEST_WINDOW, MAX_ENTRIES};
+use super::state::{Cause, HandlerTally, HistoryKind, LostWhy, RunState};
+use super::{ANNOUNCE_AGAIN, DEFAULT_WINDOW, LARGEST_WINDOW, MAX_ENTRIES, MOVE_AFTER};
 use crate::definition::{ForEach, HandlerSpec, Phase};
 use crate::id::{HandlerName, JobIndex, Nonce};
 use crate::message::event::{PhaseFinished, PhaseStatus};
 use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::JobError;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 impl Turn<'_> {
     /// Begins an entry: its handlers are set up, and asked for are the versions and lists that are not known.
@@ -38,14 +38,17 @@ impl Turn<'_> {
         self.record(HistoryKind::Entered { entry: number, nonce, phase: phase.name.clone(), from, on_error });
         let unlisted = self.run.head.entry.handlers.iter().zip(0..).filter(|(handler, _)| handler.total.is_none());
         self.questions.extend(unlisted.map(|(_, handler)| Question::List { entry: number, nonce, handler }));
-        let missing = self.handlers_without_version();
+        for handler in self.run.head.entry.handlers.iter_mut().filter(|handler| handler.total != Some(0)) {
+            handler.unmanned_since = Some(self.moment.now);
+        }
+        let missing = self.unmanned();
         self.ask_for_versions(missing);
         self.settle();
     }
 
-    /// The handlers of a working entry that have jobs, or may, and no version to do them.
-    pub(super) fn handlers_without_version(&self) -> Vec<u16> {
-        let needs = |handler: &HandlerEntry| handler.version.is_none() && handler.total != Some(0);
+    /// The handlers of a working entry that have work, or may, and no worker to do it, as far as is known.
+    pub(super) fn unmanned(&self) -> Vec<u16> {
+        let needs = |handler: &HandlerEntry| handler.unmanned_since.is_some() && !handler.is_finished();
         let handlers = self.run.head.entry.handlers.iter().zip(0..);
         handlers.filter(|(handler, _)| needs(handler)).map(|(_, index)| index).collect()
     }
@@ -57,30 +60,58 @@ impl Turn<'_> {
         }
     }
 
-    /// Versions were looked up: those found are pinned, for the others the entry waits as before.
+    /// Versions were looked up: those found are pinned, for the others the entry waits as before, though not longer
+    /// than they may. A version that has had no worker for a while is given up for another one that has.
     pub(super) fn resolved(&mut self, resolutions: &[Resolution]) -> Applied {
         self.must_be_working()?;
         let Some(phase) = self.phase() else { return Err(Ignored::UnknownHandler) };
-        let events = self.run.head.events;
+        let before = self.run.head.entry.handlers.clone();
         for resolution in resolutions {
             let place = usize::from(resolution.handler);
-            let (Some(handler), Some(spec)) = (self.run.head.entry.handlers.get_mut(place), phase.handlers.get(place))
-            else {
+            let (Some(_), Some(spec)) = (self.run.head.entry.handlers.get(place), phase.handlers.get(place)) else {
                 continue;
             };
-            if let (None, Some(version)) = (&handler.version, &resolution.version) {
-                handler.version = Some(version.clone());
-                let enough = resolution.slots.saturating_mul(2).clamp(DEFAULT_WINDOW, LARGEST_WINDOW);
-                handler.window = spec.max_in_flight.unwrap_or(enough);
-                let (entry, handler) = (self.run.head.entry.number, handler.name.clone());
-                self.record(HistoryKind::Pinned { entry, handler, version: version.clone() });
+            if self.man(place, spec, resolution) {
+                continue;
+            }
+            let since = self.run.head.entry.handlers[place].unmanned_since;
+            let waited = since.map_or(Millis(0), |since| self.moment.now.since(since));
+            if let Some(most) = spec.start_timeout.filter(|&most| waited >= most) {
+                let words = format!("no worker for {} {} came within {most}", spec.name, spec.version);
+                self.fail(Some(spec.name.clone()), None, JobError::new("start-timeout", words).for_good());
+                return Ok(());
             }
         }
-        if self.run.head.events == events {
+        if self.run.head.entry.handlers == before {
             return Err(Ignored::Stale);
         }
         self.settle();
         Ok(())
+    }
+
+    /// Gives a handler the version that was found for it; whether it has workers now.
+    fn man(&mut self, place: usize, spec: &HandlerSpec, found: &Resolution) -> bool {
+        let now = self.moment.now;
+        let handler = &mut self.run.head.entry.handlers[place];
+        let moves = match &handler.version {
+            None => true,
+            Some(_) if found.pinned_lives => {
+                handler.unmanned_since = None;
+                return true;
+            }
+            Some(_) => now.since(*handler.unmanned_since.get_or_insert(now)) >= MOVE_AFTER,
+        };
+        let Some(version) = found.version.as_ref().filter(|_| moves) else { return false };
+        let was_pinned = handler.version.replace(version.clone()).is_some();
+        handler.unmanned_since = None;
+        let enough = found.slots.saturating_mul(2).clamp(DEFAULT_WINDOW, LARGEST_WINDOW);
+        handler.window = spec.max_in_flight.unwrap_or(enough);
+        let (entry, name) = (self.run.head.entry.number, handler.name.clone());
+        self.record(HistoryKind::Pinned { entry, handler: name, version: version.clone() });
+        if was_pinned {
+            self.take_back(place, LostWhy::Moved, None);
+        }
+        true
     }
 
     /// A list of jobs was made, or cannot be made, which fails the phase.
@@ -113,7 +144,8 @@ impl Turn<'_> {
 
     /// Looks whether a working entry is finished or has failed, and dispatches what may go out otherwise.
     pub(super) fn settle(&mut self) {
-        if self.run.head.entry.stage != Stage::Working {
+        // A run that is being canceled ends; what is paused is counted, and may finish or halt.
+        if self.run.head.entry.stage != Stage::Working || self.run.head.state == RunState::Canceling {
             return;
         }
         let Some(phase) = self.phase() else { return };
@@ -175,7 +207,8 @@ impl Turn<'_> {
         let number = entry.number;
         let left_out = entry.handlers.iter().any(|handler| handler.out > 0);
         self.run.head.awaits_worker = false;
-        self.run.head.wake_at = Some(now.plus(ANNOUNCE_AGAIN));
+        let announces_again = self.run.head.state == RunState::Running;
+        self.run.head.wake_at = announces_again.then(|| now.plus(ANNOUNCE_AGAIN));
         let handlers = self.tallies();
         self.record(HistoryKind::Finished { entry: number, status, handlers });
         self.keep_outputs();
@@ -264,6 +297,7 @@ impl Turn<'_> {
         let head = &mut self.run.head;
         head.state = state;
         head.ended_at = Some(self.moment.now);
+        head.canceling = None;
         head.wake_at = None;
         head.awaits_worker = false;
         self.record(HistoryKind::Ended { state, reason });
@@ -273,7 +307,7 @@ impl Turn<'_> {
 
     /// Where the jobs of the current entry stand no longer matters: neither what is stored nor what is about to be.
     /// (Changed bits are not in the delta before it is taken; they go with the job sets.)
-    fn forget_jobs(&mut self) {
+    pub(super) fn forget_jobs(&mut self) {
         let Entry { number: entry, nonce, ref handlers, .. } = self.run.head.entry;
         if handlers.is_empty() {
             return;
@@ -283,7 +317,7 @@ impl Turn<'_> {
         self.run.jobs = vec![JobSet::default(); self.run.jobs.len()];
     }
 
-    fn tallies(&self) -> Vec<HandlerTally> {
+    pub(super) fn tallies(&self) -> Vec<HandlerTally> {
         let handlers = self.run.head.entry.handlers.iter().zip(&self.run.jobs);
         handlers
             .map(|(handler, jobs)| HandlerTally {
@@ -315,11 +349,15 @@ impl HandlerEntry {
             window: spec.max_in_flight.unwrap_or(DEFAULT_WINDOW),
             cursor: 0,
             out: 0,
+            leased: 0,
             done: 0,
             failed: 0,
             retried: 0,
             outputs: 0,
             waiting: 0,
+            heard_at: None,
+            probe: None,
+            unmanned_since: None,
             first_failure: None,
             first_failed: None,
         }

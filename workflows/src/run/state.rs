@@ -80,6 +80,9 @@ pub struct Head {
     /// What made it halt, fail, or leave the ordinary path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// The order to cancel, while jobs that run have time to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canceling: Option<Canceling>,
     /// The outputs of the phases it has finished, a latest entry each, in the order of their first visit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<EntryOutputs>,
@@ -112,7 +115,19 @@ impl Head {
                 "state format {format} is newer than {STATE_FORMAT}, which this program reads; update it"
             ));
         }
-        serde_json::from_slice(json).map_err(|error| format!("damaged state: {error}"))
+        let mut head: Self = serde_json::from_slice(json).map_err(|error| format!("damaged state: {error}"))?;
+        if format < STATE_FORMAT {
+            head.upgrade();
+        }
+        Ok(head)
+    }
+
+    /// Brings a head of the format before up to this one, which knows since when a handler has no worker.
+    fn upgrade(&mut self) {
+        self.format = STATE_FORMAT;
+        for handler in self.entry.handlers.iter_mut().filter(|handler| handler.version.is_none()) {
+            handler.unmanned_since = (handler.total != Some(0)).then_some(self.entry.entered_at);
+        }
     }
 
     /// Writes the head as it is stored.
@@ -130,6 +145,10 @@ pub enum RunState {
     /// A job failed for good where there is no error transition, or the run has entered too many phases. Not the end,
     /// but it does not go on by itself.
     Halted,
+    /// Nothing is dispatched until it is told to go on.
+    Paused,
+    /// It is to end as canceled, and waits for the jobs that run to stop.
+    Canceling,
     /// It ended in a final phase that it did not reach through an error.
     Succeeded,
     /// It ended in a final phase that it reached through an error.
@@ -142,7 +161,7 @@ impl RunState {
     /// Whether nothing changes any more.
     pub const fn is_ended(self) -> bool {
         match self {
-            Self::Running | Self::Halted => false,
+            Self::Running | Self::Halted | Self::Paused | Self::Canceling => false,
             Self::Succeeded | Self::Failed | Self::Canceled => true,
         }
     }
@@ -152,11 +171,23 @@ impl RunState {
         match self {
             Self::Running => "running",
             Self::Halted => "halted",
+            Self::Paused => "paused",
+            Self::Canceling => "canceling",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Canceled => "canceled",
         }
     }
+}
+
+/// An order to cancel that is being carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canceling {
+    /// When jobs that still run are abandoned.
+    pub deadline: Timestamp,
+    /// Why, in the words of who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What made a run halt, fail, or leave the ordinary path.
@@ -230,6 +261,62 @@ pub enum HistoryKind {
         /// Why.
         cause: Cause,
     },
+    /// Jobs of which nothing is heard any more go out again.
+    Lost {
+        /// The entry.
+        entry: EntryNo,
+        /// The handler.
+        handler: HandlerName,
+        /// How many.
+        jobs: u64,
+        /// How that is known.
+        why: LostWhy,
+    },
+    /// It was told to dispatch nothing more for now.
+    Paused {
+        /// Why, if somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// It was told to go on after a pause.
+    Resumed {
+        /// Why, if somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// It was told to try again what made it halt.
+    Retried {
+        /// The entry.
+        entry: EntryNo,
+        /// How many jobs that had failed for good get new tries.
+        jobs: u64,
+        /// Why, if somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// It was told to end as canceled; jobs that run have until then to stop.
+    Canceling {
+        /// When they are abandoned.
+        deadline: Timestamp,
+        /// Why, if somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// An order made it leave a phase that had not finished: what was not done is abandoned.
+    Abandoned {
+        /// The entry.
+        entry: EntryNo,
+        /// What each handler had come to.
+        handlers: Vec<HandlerTally>,
+    },
+    /// It was told to enter a phase anew.
+    Rerun {
+        /// The phase.
+        phase: PhaseName,
+        /// Why, if somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// It ended.
     Ended {
         /// In this state.
@@ -238,6 +325,18 @@ pub enum HistoryKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+}
+
+/// How it is known that jobs are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LostWhy {
+    /// A probe that followed them through their queue came back, and they were not heard of.
+    Probe,
+    /// The broker lost its messages, or the store was rewound.
+    Recovery,
+    /// No worker hosts their version any more, and the run has moved to another.
+    Moved,
 }
 
 /// What a handler came to within an entry.

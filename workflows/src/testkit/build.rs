@@ -96,6 +96,7 @@ pub fn handler(name: &str) -> HandlerBuilder {
         max_in_flight: None,
         retry: RetryPolicy { jitter_percent: 0, ..RetryPolicy::default() },
         timeout: Millis::from_secs(30),
+        start_timeout: None,
         tolerate_failures: Tolerance::None,
         queue: None,
     })
@@ -146,6 +147,18 @@ impl HandlerBuilder {
     /// How long a job waits between tries.
     pub fn backoff(mut self, backoff: Backoff, delay: Millis, max_delay: Millis) -> Self {
         self.0.retry = RetryPolicy { backoff, delay, max_delay, ..self.0.retry };
+        self
+    }
+
+    /// How long an attempt may take.
+    pub fn timeout(mut self, length: Millis) -> Self {
+        self.0.timeout = length;
+        self
+    }
+
+    /// How long its jobs wait for a worker at most.
+    pub fn start_timeout(mut self, length: Millis) -> Self {
+        self.0.start_timeout = Some(length);
         self
     }
 

@@ -8,10 +8,13 @@ use super::{Check, JobStatus, Stored, check_history, check_state, check_step, en
 use crate::definition::Workflow;
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
 use crate::message::event::{Control, ControlAction, StartRun};
+use crate::message::lease::LeaseWanted;
 use crate::message::notice::Lifecycle;
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::payload::Payload;
-use crate::run::{Effect, Event, Ignored, Listing, Moment, Question, Resolution, Run, Stage, Step, apply, start};
+use crate::run::{
+    Effect, Event, Ignored, Listing, Moment, Question, Resolution, Run, RunState, Stage, Step, apply, start,
+};
 use crate::time::{Millis, Timestamp};
 
 /// What stands in for [`apply`].
@@ -24,6 +27,8 @@ pub struct Outside {
     pub slots: BTreeMap<HandlerName, u32>,
     /// The handlers that have no worker.
     pub absent: Vec<HandlerName>,
+    /// The version that the live workers host.
+    pub version: semver::Version,
     /// The lists of jobs by handler; others have one job with a stored input.
     pub lists: BTreeMap<HandlerName, Result<Listing, JobError>>,
     /// The run's result.
@@ -33,7 +38,8 @@ pub struct Outside {
 impl Default for Outside {
     fn default() -> Self {
         let output = Ok(Payload::from(serde_json::json!("the result")));
-        Self { slots: BTreeMap::new(), absent: Vec::new(), lists: BTreeMap::new(), output }
+        let version = semver::Version::new(1, 0, 0);
+        Self { slots: BTreeMap::new(), absent: Vec::new(), version, lists: BTreeMap::new(), output }
     }
 }
 
@@ -77,6 +83,8 @@ pub struct Harness {
     pub events: Vec<Event>,
     /// What was told to the world.
     pub told: Vec<Lifecycle>,
+    /// Probes on their way: the event that each will be.
+    pub probes: Vec<Event>,
     /// The transition function.
     pub apply: ApplyFn,
     uncommitted: Vec<Effect>,
@@ -124,6 +132,7 @@ impl Harness {
             jobs: Vec::new(),
             events: Vec::new(),
             told: Vec::new(),
+            probes: Vec::new(),
             apply,
             uncommitted: Vec::new(),
         };
@@ -187,10 +196,16 @@ impl Harness {
         let name_of = |place: u16| &self.run.head.entry.handlers[usize::from(place)].name;
         match question {
             Question::Versions { entry, nonce, handlers } => {
-                let resolve = |&handler: &u16| Resolution {
-                    handler,
-                    version: (!self.outside.absent.contains(name_of(handler))).then(|| semver::Version::new(1, 0, 0)),
-                    slots: self.outside.slots.get(name_of(handler)).copied().unwrap_or(1),
+                let live = &self.outside.version;
+                let resolve = |&handler: &u16| {
+                    let is_here = !self.outside.absent.contains(name_of(handler));
+                    let pinned = &self.run.head.entry.handlers[usize::from(handler)].version;
+                    Resolution {
+                        handler,
+                        version: is_here.then(|| live.clone()),
+                        slots: self.outside.slots.get(name_of(handler)).copied().unwrap_or(1),
+                        pinned_lives: is_here && pinned.as_ref() == Some(live),
+                    }
                 };
                 let handlers = handlers.iter().map(resolve).collect();
                 Event::Resolved { entry: *entry, nonce: *nonce, handlers }
@@ -254,6 +269,11 @@ impl Harness {
                 let again = dispatch.again.iter();
                 self.jobs.extend(again.map(|it| job(it.index, it.attempt, it.tried, it.alone)));
             }
+            Effect::Probe { entry, nonce, phase, handler, sent_at, .. } => {
+                let phase = self.workflow.phase(phase).expect("a phase of the workflow");
+                let handler = phase.handlers[usize::from(*handler)].name.clone();
+                self.probes.push(Event::ProbeReturned { entry: *entry, nonce: *nonce, handler, sent_at: *sent_at });
+            }
             Effect::Announce(end) => self.events.push(Event::PhaseFinished { entry: end.entry, nonce: end.nonce }),
             Effect::Tell(lifecycle) => self.told.push(lifecycle.clone()),
             Effect::CancelJobs { entry } => self.jobs.retain(|job| job.entry > *entry),
@@ -297,10 +317,27 @@ impl Harness {
         Event::PhaseFinished { entry: self.run.head.entry.number, nonce: self.run.head.entry.nonce }
     }
 
-    /// The order to cancel the run.
+    /// The order to cancel the run at once.
     pub fn cancel(&self) -> Event {
+        self.cancel_within(Millis(0))
+    }
+
+    /// The order to cancel the run, which gives jobs that run so much time.
+    pub fn cancel_within(&self, time: Millis) -> Event {
         let (run, reason) = (self.run.head.id, Some("enough".into()));
-        Event::Control(Control { reason, ..Control::new(run, ControlAction::Cancel) })
+        Event::Control(Control { reason, deadline: Some(time), ..Control::new(run, ControlAction::Cancel) })
+    }
+
+    /// An order.
+    pub fn order(&self, action: ControlAction) -> Event {
+        Event::Control(Control::new(self.run.head.id, action))
+    }
+
+    /// A worker asks for a lease on the last attempt of a job of the current entry.
+    pub fn lease(&self, handler: &str, index: JobIndex, progress: Option<u8>) -> Event {
+        let (entry, nonce) = (self.run.head.entry.number, self.run.head.entry.nonce);
+        let leases = vec![LeaseWanted { index, attempt: self.attempt(handler, index), progress }];
+        Event::Leases { entry, nonce, handler: HandlerName::new(handler).expect("a good handler name"), leases }
     }
 
     /// The number of the last attempt of a job of the current entry; 1 for one that was never out.
@@ -316,7 +353,8 @@ impl Harness {
     /// When one is not.
     pub fn check_wire(&self) -> Check {
         let head = &self.run.head;
-        if head.state.is_ended() || matches!(head.entry.stage, Stage::Finished { .. }) {
+        let is_over = head.state.is_ended() || head.state == RunState::Canceling;
+        if is_over || matches!(head.entry.stage, Stage::Finished { .. }) {
             return Ok(());
         }
         for (handler, place) in self.run.head.entry.handlers.iter().zip(0..) {

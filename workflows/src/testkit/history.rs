@@ -3,7 +3,7 @@
 
 use super::{Check, ensure};
 use crate::definition::{Phase, Tolerance, Workflow};
-use crate::id::EntryNo;
+use crate::id::{EntryNo, PhaseName};
 use crate::message::event::PhaseStatus;
 use crate::run::{HandlerTally, HistoryEvent, HistoryKind, JobSet, Run, RunState, Stage};
 
@@ -16,6 +16,10 @@ struct Folded<'a> {
     /// How the current entry finished.
     finished: Option<PhaseStatus>,
     on_error_path: bool,
+    /// The phase that an order has named.
+    ordered: Option<&'a PhaseName>,
+    /// Whether the current entry was left unfinished.
+    abandoned: bool,
 }
 
 /// Checks the whole history of a run against its state and its definition.
@@ -77,7 +81,7 @@ fn digest(jobs: &JobSet, cursor: u64) -> String {
 }
 
 impl<'a> Folded<'a> {
-    fn take(&mut self, workflow: &'a Workflow, what: &HistoryKind) -> Check {
+    fn take(&mut self, workflow: &'a Workflow, what: &'a HistoryKind) -> Check {
         match what {
             HistoryKind::Started { .. } => {
                 ensure(self.state.is_none(), "accepted-once", || "it was started twice".into())?;
@@ -89,20 +93,44 @@ impl<'a> Folded<'a> {
                     format!("{phase:?} was entered from {from:?}")
                 })?;
                 let target = match (self.phase, self.finished) {
+                    _ if self.ordered.is_some() => self.ordered,
                     (None, _) => Some(&workflow.initial().name),
                     (Some(last), Some(PhaseStatus::Succeeded)) => last.transitions_to.as_ref(),
                     (Some(last), Some(PhaseStatus::Failed)) => last.on_error_transition_to.as_ref(),
                     (Some(_), None) => None,
                 };
                 ensure(target == Some(phase), "one-successor", || format!("{phase:?} entered, not {target:?}"))?;
-                let by_error = self.finished == Some(PhaseStatus::Failed);
+                let left = self.finished.is_some() || self.abandoned || self.entry == 0;
+                ensure(left, "fan-in-exact", || format!("entry {} was never left", self.entry))?;
+                let by_error = self.finished == Some(PhaseStatus::Failed) && self.ordered.is_none();
                 ensure(*on_error == by_error, "one-successor", || format!("on_error is {on_error}"))?;
                 self.entry = *entry;
                 self.phase = workflow.phase(phase);
                 self.finished = None;
+                (self.ordered, self.abandoned) = (None, false);
                 self.on_error_path |= *on_error;
             }
-            HistoryKind::Pinned { entry, .. } => self.same_entry(*entry)?,
+            HistoryKind::Pinned { entry, .. } | HistoryKind::Lost { entry, .. } => self.same_entry(*entry)?,
+            HistoryKind::Paused { .. } => self.turns(&[RunState::Running], RunState::Paused)?,
+            HistoryKind::Resumed { .. } => self.turns(&[RunState::Paused], RunState::Running)?,
+            HistoryKind::Retried { entry, .. } => {
+                self.turns(&[RunState::Halted], RunState::Running)?;
+                self.same_entry(*entry)?;
+            }
+            HistoryKind::Canceling { .. } => {
+                let from = [RunState::Running, RunState::Paused, RunState::Halted];
+                self.turns(&from, RunState::Canceling)?;
+            }
+            HistoryKind::Abandoned { entry, .. } => {
+                let fits = *entry == self.entry && self.finished.is_none() && !self.abandoned;
+                ensure(fits, "fan-in-exact", || format!("entry {entry} was left after {self:?}"))?;
+                self.abandoned = true;
+            }
+            HistoryKind::Rerun { phase, .. } => {
+                self.turns(&[RunState::Running, RunState::Halted], RunState::Running)?;
+                self.ordered = Some(phase);
+                self.on_error_path = false;
+            }
             HistoryKind::Finished { entry, status, handlers } => {
                 self.same_entry(*entry)?;
                 self.finished = Some(*status);
@@ -119,14 +147,13 @@ impl<'a> Folded<'a> {
                 ensure(!complete || *status == PhaseStatus::Succeeded, "fan-in-exact", || format!("failed: {what:?}"))?;
             }
             HistoryKind::Halted { .. } => {
-                ensure(self.state == Some(RunState::Running), "history-true", || "halted twice".into())?;
-                self.state = Some(RunState::Halted);
+                self.turns(&[RunState::Running, RunState::Paused], RunState::Halted)?;
             }
             HistoryKind::Ended { state, .. } => {
                 ensure(state.is_ended(), "one-end", || format!("it ended {state:?}"))?;
                 let at_end = self.finished.is_some() && self.phase.is_some_and(|phase| phase.is_final);
                 let fits = match state {
-                    RunState::Canceled => true,
+                    RunState::Canceled => self.finished.is_some() || self.abandoned,
                     RunState::Succeeded => at_end && !self.on_error_path,
                     _ => at_end,
                 };
@@ -137,8 +164,16 @@ impl<'a> Folded<'a> {
         Ok(())
     }
 
+    fn turns(&mut self, from: &[RunState], to: RunState) -> Check {
+        let fits = self.state.is_some_and(|state| from.contains(&state));
+        ensure(fits, "history-true", || format!("from {:?} to {to:?}", self.state))?;
+        self.state = Some(to);
+        Ok(())
+    }
+
     fn same_entry(&self, entry: EntryNo) -> Check {
-        let fits = entry == self.entry && self.finished.is_none() && self.state == Some(RunState::Running);
+        let goes_on = matches!(self.state, Some(RunState::Running | RunState::Paused));
+        let fits = entry == self.entry && self.finished.is_none() && !self.abandoned && goes_on;
         ensure(fits, "history-true", || format!("something of entry {entry} after {self:?}"))
     }
 }

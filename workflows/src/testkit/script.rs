@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::Harness;
-use crate::id::HandlerName;
-use crate::message::event::PhaseStatus;
+use crate::id::{HandlerName, PhaseName};
+use crate::message::event::{Control, ControlAction, PhaseStatus};
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::payload::Payload;
 use crate::run::{Event, Ignored, RunState, Stage};
@@ -18,7 +18,10 @@ impl Harness {
     ///   or the one after a `#`, as in `done:a:0#1`; `later:a:0` failed and asks to be tried again after a minute;
     /// - `next`: the end of the phase is delivered; `wake`: time passes until the timer is due, and it goes off;
     ///   `look`: the timer goes off early, as when a worker comes; `worker:a`: one that hosts `a` comes;
-    /// - `+1500`: milliseconds pass; `cancel`; `crash`: the coordinator dies, and another loads the run.
+    /// - `cancel` at once, `cancel:5000` within five seconds, `pause`, `resume`, `retry`, `rerun`, `rerun:work`: orders;
+    /// - `lease:a:0`, `lease:a:0@40` (with its progress): a worker takes or renews a lease; `probe`: the probe that was
+    ///   sent last comes back; `recover`: what was under way is lost;
+    /// - `+1500`: milliseconds pass; `crash`: the coordinator dies, and another loads the run.
     ///
     /// # Panics
     /// When an invariant breaks, or a word does something else than it says.
@@ -41,6 +44,12 @@ impl Harness {
                 }
                 "look" => Event::Wake,
                 "cancel" => self.cancel(),
+                "pause" => self.order(ControlAction::Pause),
+                "resume" => self.order(ControlAction::Resume),
+                "retry" => self.order(ControlAction::Retry),
+                "rerun" => self.order(ControlAction::Rerun),
+                "recover" => Event::Recover,
+                "probe" => self.probes.last().expect("a probe was sent").clone(),
                 "crash" => {
                     self.crash().unwrap_or_else(|broken| panic!("{broken}"));
                     return None;
@@ -53,6 +62,17 @@ impl Harness {
             Some(("worker", handler)) => {
                 self.outside.absent.retain(|absent: &HandlerName| *absent != *handler);
                 Event::Wake
+            }
+            Some(("cancel", time)) => self.cancel_within(Millis(time.parse().expect("milliseconds"))),
+            Some(("rerun", phase)) => {
+                let phase = Some(PhaseName::new(phase).expect("a good phase name"));
+                Event::Control(Control { phase, ..Control::new(self.run.head.id, ControlAction::Rerun) })
+            }
+            Some(("lease", job)) => {
+                let (handler, job) = job.split_once(':').expect("a handler and a job");
+                let (index, progress) = job.split_once('@').map_or((job, None), |(index, said)| (index, Some(said)));
+                let progress = progress.map(|percent| percent.parse().expect("a percentage"));
+                self.lease(handler, index.parse().expect("the number of a job"), progress)
             }
             Some((what, jobs)) => self.report_of(what, jobs),
         };
@@ -101,6 +121,7 @@ impl Harness {
             let _ = write!(text, ", {}", handler.name);
             let counts = [
                 ("out", handler.out),
+                ("leased", handler.leased),
                 ("waiting", handler.waiting),
                 ("done", handler.done),
                 ("failed", handler.failed),
@@ -113,7 +134,8 @@ impl Harness {
         if head.awaits_worker {
             text += ", awaits a worker";
         }
-        if let (Some(at), Stage::Working) = (head.wake_at, entry.stage) {
+        let waits = entry.handlers.iter().any(|handler| handler.waiting + handler.leased > 0) || head.awaits_worker;
+        if let (Some(at), Stage::Working) = (head.wake_at.filter(|_| waits), entry.stage) {
             let _ = write!(text, ", in {}", at.since(self.now));
         }
         if let Some(cause) = &head.cause {

@@ -14,13 +14,19 @@ pub fn check_state(workflow: &Workflow, run: &Run) -> Check {
     let fits = match head.state {
         RunState::Running => entry.stage != Stage::Halted,
         RunState::Halted => entry.stage != Stage::Working,
+        RunState::Paused => entry.stage != Stage::Halted,
+        RunState::Canceling => !matches!(entry.stage, Stage::Finished { .. }),
         RunState::Succeeded | RunState::Failed | RunState::Canceled => true,
     };
     ensure(fits, "one-end", || format!("the run is {:?} and its entry {:?}", head.state, entry.stage))?;
     ensure(head.ended_at.is_some() == head.state.is_ended(), "one-end", || format!("ended at {:?}", head.ended_at))?;
     ensure(workflow.phase(&entry.phase).is_some(), "pinned", || format!("there is no phase {:?}", entry.phase))?;
     ensure(run.jobs.len() == entry.handlers.len(), "durable", || "handlers and job sets differ in number".into())?;
-    if head.state != RunState::Running {
+    if head.state == RunState::Canceling {
+        let is_out = entry.handlers.iter().any(|handler| handler.out > 0);
+        let ends = head.wake_at.is_some() && head.canceling.is_some() && is_out;
+        ensure(ends, "no-stranded-run", || "a run is to end and waits for nothing".into())?;
+    } else if head.state != RunState::Running {
         let is_still = head.wake_at.is_none() && !head.awaits_worker;
         ensure(is_still, "one-end", || "a run that does not go on has a timer".into())?;
     }
@@ -35,7 +41,8 @@ pub fn check_state(workflow: &Workflow, run: &Run) -> Check {
         (RunState::Running, Stage::Finished { .. }) => ensure(head.wake_at.is_some(), "no-stranded-run", || {
             "an entry has finished, and nothing announces it again".into()
         }),
-        (RunState::Running, Stage::Halted) | (RunState::Halted, _) => Ok(()),
+        (RunState::Running, Stage::Halted) => Ok(()),
+        (RunState::Halted | RunState::Paused | RunState::Canceling, _) => Ok(()),
         (RunState::Succeeded | RunState::Failed | RunState::Canceled, _) => Ok(()),
     }
 }
@@ -54,8 +61,15 @@ fn check_counters(handler: &HandlerEntry, jobs: &JobSet) -> Check {
     let waits = |state| matches!(state, ExceptionState::Waiting(_));
     let really_waiting = jobs.exceptions().filter(|(_, exception)| waits(exception.state)).count() as u64;
     ensure(really_waiting == *waiting, "counted-once", || format!("{name}: {really_waiting} wait, counted {waiting}"))?;
+    let really_failed = jobs.exceptions().filter(|(_, it)| it.state == ExceptionState::Failed).count() as u64;
+    ensure(really_failed == *failed, "counted-once", || format!("{name}: {really_failed} failed, counted {failed}"))?;
+    let really_leased =
+        jobs.exceptions().filter(|(_, it)| matches!(it.state, ExceptionState::Leased(_))).count() as u64;
+    let leased = handler.leased;
+    ensure(really_leased == leased, "counted-once", || format!("{name}: {really_leased} leased, counted {leased}"))?;
     for (index, exception) in jobs.exceptions() {
-        let fits = index < *cursor && !jobs.terminal.contains(index);
+        let has_failed = exception.state == ExceptionState::Failed;
+        let fits = index < *cursor && jobs.terminal.contains(index) == has_failed;
         ensure(fits, "counted-once", || format!("{name}: job {index} is past or beyond, and has {exception:?}"))?;
     }
     let window = u64::from(handler.window);
@@ -71,7 +85,19 @@ fn check_working(run: &Run) -> Check {
     for (handler, jobs) in head.entry.handlers.iter().zip(&run.jobs) {
         let name = &handler.name;
         ensure(handler.total.is_some(), "one-enumeration", || format!("{name}: nobody makes its list"))?;
-        awaits_worker |= handler.version.is_none() && handler.total != Some(0);
+        let is_done = handler.total == Some(handler.done + handler.failed);
+        awaits_worker |= handler.unmanned_since.is_some() && !is_done;
+        let is_known = handler.version.is_some() || handler.unmanned_since.is_some() || handler.total == Some(0);
+        ensure(is_known, "no-stranded-run", || format!("{name}: nobody looks for a worker"))?;
+        ensure(handler.out == 0 || head.wake_at.is_some(), "no-stranded-run", || {
+            format!("{name}: jobs are out, and nobody would ever ask after them")
+        })?;
+        if let Some(lapse) = jobs.next_lapse() {
+            let is_set = head.wake_at.is_some_and(|at| at <= lapse);
+            ensure(is_set, "no-stranded-run", || {
+                format!("{name}: a lease ends at {lapse}, the timer {:?}", head.wake_at)
+            })?;
+        }
         let has_room = handler.out < u64::from(handler.window);
         if let (true, Some(due)) = (has_room, jobs.next_due()) {
             let is_set = head.wake_at.is_some_and(|at| at <= due);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::history::allowed;
 use super::{Check, ensure};
-use crate::definition::Workflow;
+use crate::definition::{Phase, Workflow};
 use crate::id::{Attempt, EntryNo, JobIndex, Nonce};
-use crate::message::event::PhaseStatus;
+use crate::message::event::{ControlAction, PhaseStatus};
 use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::Status;
 use crate::run::{Effect, Event, ExceptionState, Run, RunState, Stage, Step};
@@ -35,7 +35,7 @@ impl JobStatus {
         match jobs.exception(index) {
             _ if jobs.terminal.contains(index) => Self::Ended,
             None => Self::Out(1),
-            Some(exception) if exception.state == ExceptionState::Out => Self::Out(exception.attempt),
+            Some(exception) if exception.state.is_out() => Self::Out(exception.attempt),
             Some(exception) => Self::Waiting(exception.attempt),
         }
     }
@@ -80,6 +80,8 @@ pub fn check_step(
 fn names_entry(event: &Event) -> Option<(EntryNo, Nonce)> {
     match event {
         Event::JobsFinished { entry, nonce, .. }
+        | Event::Leases { entry, nonce, .. }
+        | Event::ProbeReturned { entry, nonce, .. }
         | Event::PhaseFinished { entry, nonce }
         | Event::Resolved { entry, nonce, .. }
         | Event::Enumerated { entry, nonce, .. }
@@ -93,12 +95,16 @@ fn check_transition(workflow: &Workflow, before: &Run, event: &Event, after: &Ru
     let (old, new) = (&before.head.entry, &after.head.entry);
     if (old.number, old.nonce) != (new.number, new.nonce) {
         let moved = matches!(event, Event::PhaseFinished { .. }) && matches!(old.stage, Stage::Finished { .. });
-        ensure(moved && new.number == old.number + 1, "one-successor", || format!("{event:?} led to {new:?}"))?;
-        return ensure(before.head.state == RunState::Running, "one-end", || "a halted run moved on".into());
+        let ordered = is_order(event, ControlAction::Rerun);
+        let fits = (moved || ordered) && new.number == old.number + 1;
+        ensure(fits, "one-successor", || format!("{event:?} led to {new:?}"))?;
+        let may = before.head.state == RunState::Running || (ordered && before.head.state == RunState::Halted);
+        return ensure(may, "one-end", || format!("a {} run moved on", before.head.state.as_str()));
     }
     ensure(old.phase == new.phase, "one-successor", || format!("{:?} turned into {:?}", old.phase, new.phase))?;
     let may = match (old.stage, new.stage) {
         (Stage::Working, _) => true,
+        (Stage::Halted, Stage::Working) => is_order(event, ControlAction::Retry),
         (Stage::Finished { .. } | Stage::Halted, stage) => stage == old.stage,
     };
     ensure(may, "fan-in-exact", || format!("from {:?} to {:?} by {event:?}", old.stage, new.stage))?;
@@ -107,7 +113,8 @@ fn check_transition(workflow: &Workflow, before: &Run, event: &Event, after: &Ru
     {
         let mut places = new.handlers.iter().zip(&phase.handlers);
         let beyond = places.any(|(handler, spec)| handler.failed > allowed(spec.tolerate_failures, handler.total));
-        let no_list = matches!(event, Event::Enumerated { listing: Err(_), .. });
+        let no_list =
+            matches!(event, Event::Enumerated { listing: Err(_), .. }) || waited_in_vain(event, phase, before);
         let has_path = phase.on_error_transition_to.is_some() || (phase.is_final && after.head.on_error_path);
         let is_all = new.handlers.iter().all(|handler| handler.total == Some(handler.done + handler.failed));
         let fits = match new.stage {
@@ -117,11 +124,15 @@ fn check_transition(workflow: &Workflow, before: &Run, event: &Event, after: &Ru
             Stage::Halted => (beyond || no_list) && !has_path,
         };
         // A canceled run stays in the stage that it was in.
-        ensure(fits || after.head.state.is_ended(), "fan-in-exact", || format!("{:?}: {:?}", new.stage, new.handlers))?;
+        let is_canceled = after.head.state.is_ended() || after.head.state == RunState::Canceling;
+        ensure(fits || is_canceled, "fan-in-exact", || format!("{:?}: {:?}", new.stage, new.handlers))?;
     }
     let ends = match after.head.state {
-        RunState::Running | RunState::Halted => true,
-        RunState::Canceled => matches!(event, Event::Control(_)),
+        RunState::Running => before.head.state == RunState::Running || matches!(event, Event::Control(_)),
+        RunState::Halted => true,
+        RunState::Paused => before.head.state == RunState::Paused || is_order(event, ControlAction::Pause),
+        RunState::Canceling => before.head.state == RunState::Canceling || is_order(event, ControlAction::Cancel),
+        RunState::Canceled => before.head.state == RunState::Canceling || is_order(event, ControlAction::Cancel),
         RunState::Succeeded | RunState::Failed => {
             let at_end = workflow.phase(&old.phase).is_some_and(|phase| phase.is_final);
             at_end && matches!(old.stage, Stage::Finished { .. }) && before.head.state == RunState::Running
@@ -137,7 +148,7 @@ fn check_told(before: &Run, effects: &[Effect], after: &Run) -> Check {
     let same_entry = before.head.entry.number == after.head.entry.number;
     let was_working = before.head.entry.stage == Stage::Working || !same_entry;
     let finished = was_working && matches!(after.head.entry.stage, Stage::Finished { .. });
-    let halted = before.head.state == RunState::Running && after.head.state == RunState::Halted;
+    let halted = before.head.state != RunState::Halted && after.head.state == RunState::Halted;
     for (event, happened) in [
         (LifecycleEvent::RunFinished, after.head.state.is_ended()),
         (LifecycleEvent::RunHalted, halted),
@@ -148,8 +159,11 @@ fn check_told(before: &Run, effects: &[Effect], after: &Run) -> Check {
     }
     let ended_early = after.head.state.is_ended() && !matches!(before.head.entry.stage, Stage::Finished { .. });
     let left_out = after.head.entry.handlers.iter().any(|handler| handler.out > 0);
-    let abandoned = left_out && (finished || ended_early);
-    let is_over = after.head.state.is_ended() || matches!(after.head.entry.stage, Stage::Finished { .. });
+    let was_told = before.head.state == RunState::Canceling;
+    let abandoned = left_out && (finished || ended_early) && !was_told;
+    let is_canceling = after.head.state == RunState::Canceling;
+    let is_over =
+        after.head.state.is_ended() || is_canceling || matches!(after.head.entry.stage, Stage::Finished { .. });
     let current = after.head.entry.number;
     let canceled =
         effects.iter().find_map(|it| if let Effect::CancelJobs { entry } = it { Some(*entry) } else { None });
@@ -157,6 +171,25 @@ fn check_told(before: &Run, effects: &[Effect], after: &Run) -> Check {
     ensure(fits, "fan-in-exact", || format!("jobs abandoned: {abandoned}; told to cancel those of {canceled:?}"))?;
     let announced = effects.iter().any(|effect| matches!(effect, Effect::Announce(_)));
     ensure(announced || !finished, "no-stranded-run", || "a phase finished, and nobody announced it".into())
+}
+
+fn is_order(event: &Event, wanted: ControlAction) -> bool {
+    matches!(event, Event::Control(control) if control.action == wanted)
+}
+
+/// Whether an event may show that jobs were lost which nobody reports on.
+const fn may_lose(event: &Event) -> bool {
+    matches!(event, Event::Wake | Event::Recover | Event::Resolved { .. })
+}
+
+/// Whether a handler has waited for a worker for as long as it may.
+fn waited_in_vain(event: &Event, phase: &Phase, before: &Run) -> bool {
+    let Event::Resolved { handlers, .. } = event else { return false };
+    handlers.iter().any(|found| {
+        let place = usize::from(found.handler);
+        let waits = before.head.entry.handlers[place].unmanned_since.is_some();
+        waits && phase.handlers[place].start_timeout.is_some() && found.version.is_none() && !found.pinned_lives
+    })
 }
 
 /// What was dispatched belongs to the entry that works now.
@@ -187,6 +220,8 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
     let (mut done, mut failed, mut retried) = (was.done, was.failed, was.retried);
     for index in 0..handler.cursor {
         let (old, new) = (JobStatus::of(before, place, index), JobStatus::of(after, place, index));
+        let had_failed = before.jobs[place].exception(index).is_some_and(|it| it.state == ExceptionState::Failed);
+        let gets_tries = had_failed && is_order(event, ControlAction::Retry);
         let sent = sent.get(&index).map_or(&[][..], Vec::as_slice);
         let report = match old {
             JobStatus::Out(attempt) if can_count => reported(event, &handler.name, index, attempt),
@@ -199,6 +234,13 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
             (JobStatus::Out(_), Some(Status::Failed | Status::Returned), JobStatus::Ended) => sent.is_empty(),
             (JobStatus::Out(old), Some(_), JobStatus::Waiting(new)) => old == new && sent.is_empty(),
             (JobStatus::Out(old), Some(_), JobStatus::Out(new)) => new == old + 1 && sent == [new],
+            (JobStatus::Out(old), None, JobStatus::Waiting(new)) => old == new && sent.is_empty() && may_lose(event),
+            (JobStatus::Out(_), None, JobStatus::Ended) => sent.is_empty() && matches!(event, Event::Wake),
+            (JobStatus::Out(old), None, JobStatus::Out(new)) if old != new => {
+                new == old + 1 && sent == [new] && may_lose(event)
+            }
+            (JobStatus::Ended, None, JobStatus::Waiting(_)) => sent.is_empty() && gets_tries,
+            (JobStatus::Ended, None, JobStatus::Out(new)) => sent == [new] && gets_tries,
             (_, None, _) => old == new && sent.is_empty(),
             (_, Some(_), _) => false,
         };
@@ -211,7 +253,9 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
         ensure(fits, broken, || {
             format!("{} {index}: {old:?} became {new:?} by {report:?}, sent {sent:?}", handler.name)
         })?;
-        if new != JobStatus::Ended {
+        if old == JobStatus::Ended && new != old {
+            failed -= 1;
+        } else if new != JobStatus::Ended {
             let tries = |run: &Run| run.jobs[place].exception(index).map_or(0, |exception| exception.failed_tries);
             retried += u64::from(tries(after) - tries(before));
         }

@@ -60,7 +60,8 @@ impl Stored {
         }
         for failure in delta.failures {
             let is_same = |other: &FailureRecord| {
-                (other.entry, other.handler, other.index) == (failure.entry, failure.handler, failure.index)
+                let job = (other.entry, other.handler, other.index) == (failure.entry, failure.handler, failure.index);
+                job && other.attempt == failure.attempt
             };
             ensure(!self.failures.iter().any(is_same), "counted-once", || format!("{failure:?} is there already"))?;
             self.failures.push(failure);

@@ -62,7 +62,9 @@ fn announces_nothing(workflow: &Workflow, run: &mut Run, event: &Event, moment: 
 
 fn sets_no_timer(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) -> Step {
     let step = apply(workflow, run, event, moment);
-    run.head.wake_at = None;
+    if let Step::Changed { .. } = step {
+        run.head.wake_at = None;
+    }
     step
 }
 

@@ -52,3 +52,18 @@ fn workers_that_come_late() {
     let words = ["out", "fail"];
     check(&run_of(work, final_phase("end")), &outside, &words, &["canceled", "failed", "succeeded"]);
 }
+
+#[test]
+fn orders_in_every_state() {
+    let work = phase("work").to("end").handler(two("a", 1));
+    let words = ["out", "fatal", "!pause", "!resume", "!retry", "!cancel", "!rerun"];
+    let ends = ["canceled", "halted", "paused", "succeeded"];
+    check(&run_of(work, final_phase("end")), &Outside::default(), &words, &ends);
+}
+
+#[test]
+fn leases_and_losses_in_every_state() {
+    let work = phase("work").to("end").on_error("oops").handler(two("a", 2).timeout(Millis::from_mins(2)));
+    let words = ["out", "fail", "lease", "!recover", "!cancel"];
+    check(&run_of(work, final_phase("end")), &Outside::default(), &words, &["canceled", "failed", "succeeded"]);
+}

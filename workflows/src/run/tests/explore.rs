@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::definition::Workflow;
+use crate::message::event::ControlAction;
 use crate::message::outcome::{Outcome, Status};
 use crate::run::{Event, ExceptionState, Ignored, RunState, Stage};
 use crate::testkit::{ApplyFn, Broken, Harness, JobStatus, Outside};
+use crate::time::Millis;
 
 /// What was found.
 #[derive(Debug)]
@@ -20,7 +22,8 @@ pub(super) struct Explored {
     pub(super) ends: BTreeMap<String, usize>,
 }
 
-/// Looks at every state that a run of `workflow` can come to when workers report any of `words`, `out` among them.
+/// Looks at every state that a run of `workflow` can come to when workers report any of `words`, `out` among them, and
+/// orders and losses happen that are among them (`!pause`, `!recover`).
 ///
 /// # Errors
 /// The first invariant that breaks, with the way that leads there.
@@ -41,7 +44,7 @@ pub(super) fn explore(
         let told = |broken: Broken| Broken { words: format!("{}, on the way{way}", broken.words), ..broken };
         harness.crash().map_err(told)?;
         changes_nothing(&mut harness).map_err(told)?;
-        if harness.run.head.state != RunState::Running {
+        if !matches!(harness.run.head.state, RunState::Running | RunState::Canceling) {
             rests.push(id);
             *ends.entry(harness.run.head.state.as_str().to_owned()).or_default() += 1;
         }
@@ -97,14 +100,31 @@ fn choices(harness: &Harness, words: &[&str]) -> Vec<(String, bool, Event)> {
         ("cancel".to_owned(), false, harness.cancel()),
         ("worker".to_owned(), true, Event::Wake),
     ];
+    for what in words.iter().filter_map(|word| word.strip_prefix('!')) {
+        let event = match what {
+            "cancel" => harness.cancel_within(Millis(1000)),
+            "pause" => harness.order(ControlAction::Pause),
+            "resume" => harness.order(ControlAction::Resume),
+            "retry" if !has_been_out_often(harness) => harness.order(ControlAction::Retry),
+            "rerun" if harness.run.head.entry.number < 2 => harness.order(ControlAction::Rerun),
+            "recover" if !has_been_out_often(harness) => Event::Recover,
+            _ => continue,
+        };
+        choices.push((format!("!{what}"), false, event));
+    }
     for (handler, place) in harness.run.head.entry.handlers.iter().zip(0..) {
         for index in 0..handler.cursor.min(handler.total.unwrap_or(0)) {
             if JobStatus::of(&harness.run, place, index) == JobStatus::Ended {
                 continue;
             }
-            for &what in words {
+            for &what in words.iter().filter(|word| !word.starts_with('!')) {
                 // Handing back is not bounded by the budget of tries, so it is bounded here.
                 if matches!(what, "busy" | "unknown-handler") && harness.attempt(handler.name.as_str(), index) > 2 {
+                    continue;
+                }
+                if what == "lease" {
+                    let lease = harness.lease(handler.name.as_str(), index, None);
+                    choices.push((format!("lease:{}:{index}", handler.name), false, lease));
                     continue;
                 }
                 let jobs = format!("{}:{index}", handler.name);
@@ -113,6 +133,12 @@ fn choices(harness: &Harness, words: &[&str]) -> Vec<(String, bool, Event)> {
         }
     }
     choices
+}
+
+/// Losses and retries are not bounded by the budget of tries, so they are bounded here.
+fn has_been_out_often(harness: &Harness) -> bool {
+    let exceptions = harness.run.jobs.iter().flat_map(crate::run::JobSet::exceptions);
+    exceptions.into_iter().any(|(_, exception)| exception.attempt > 1)
 }
 
 /// Delivers all that is stale, and some that never was: nothing changes.
@@ -168,15 +194,22 @@ fn key(harness: &Harness) -> Vec<u64> {
     let here = harness.outside.absent.is_empty();
     let flags = u64::from(head.on_error_path) + 2 * u64::from(head.awaits_worker) + 4 * u64::from(here);
     let mut key = vec![head.state as u64, u64::from(head.entry.number), stage, flags, until(head.wake_at)];
+    let quiet = head.entry.handlers.iter().flat_map(|handler| {
+        let probe = handler.probe.map_or([0; 2], |it| [1 + it.cursor, u64::from(it.returned_at.is_some())]);
+        [probe[0], probe[1], u64::from(handler.unmanned_since.is_some())]
+    });
+    key.extend(quiet);
     for (handler, (jobs, place)) in head.entry.handlers.iter().zip(harness.run.jobs.iter().zip(0..)) {
         key.extend([u64::from(handler.version.is_some()), handler.cursor, handler.done, handler.failed]);
         let describe = |index| match (JobStatus::of(&harness.run, place, index), jobs.exception(index)) {
-            (JobStatus::Ended, _) => [0; 4],
+            (JobStatus::Ended, None) => [0; 4],
             (_, None) => [1; 4],
             (_, Some(exception)) => {
                 let waits = match exception.state {
                     ExceptionState::Out => u64::MAX,
+                    ExceptionState::Failed => u64::MAX - 1,
                     ExceptionState::Waiting(at) => at.since(now).0,
+                    ExceptionState::Leased(lease) => (1 << 32) + lease.until.since(now).0,
                 };
                 let (tries, lost) = (u64::from(exception.failed_tries), u64::from(exception.redelivered));
                 [u64::from(exception.attempt), tries, lost, waits]

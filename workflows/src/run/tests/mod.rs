@@ -1,9 +1,11 @@
 //! Tests of the transition function, through the harness that checks the invariants after every step.
 
 mod broken;
+mod control;
 mod exhaustive;
 mod explore;
 mod hostile;
+mod leases;
 mod outcomes;
 mod phases;
 mod random;

@@ -46,10 +46,10 @@ fn windows_hold_and_are_refilled() {
         &[
             ("", "running work#1, a out 2 left 3"),
             ("done:a:1", "running work#1, a out 2 done 1 left 2"),
-            ("fail:a:1", "running work#1, a out 2 waiting 1 left 2"),
+            ("fail:a:1", "running work#1, a out 2 waiting 1 left 2, in 30s"),
             ("fail:a:0 fail:a:1 fail:a:2 fail:a:3", "running work#1, a out 1 waiting 4, in 1s"),
-            ("fail:a:0 fail:a:1 fail:a:2 fail:a:3 wake", "running work#1, a out 2 waiting 3"),
-            ("fail:a:0 fail:a:1 fail:a:2 fail:a:3 wake done:a:4", "running work#1, a out 2 waiting 2 done 1"),
+            ("fail:a:0 fail:a:1 fail:a:2 fail:a:3 wake", "running work#1, a out 2 waiting 3, in 29s"),
+            ("fail:a:0 fail:a:1 fail:a:2 fail:a:3 wake done:a:4", "running work#1, a out 2 waiting 2 done 1, in 29s"),
         ],
     );
     check(

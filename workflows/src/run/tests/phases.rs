@@ -257,10 +257,10 @@ fn a_phase_waits_for_a_worker() {
         &workflow("both").phase(work).phase(final_phase("end")).build(),
         &absent("b"),
         &[
-            ("", "running work#1, a out 1, b left 1, awaits a worker, in 1m"),
-            ("done:a:0", "running work#1, a done 1, b left 1, awaits a worker, in 1m"),
+            ("", "running work#1, a out 1, b left 1, awaits a worker, in 30s"),
+            ("done:a:0", "running work#1, a done 1, b left 1, awaits a worker, in 30s"),
             ("fail:a:0", "running work#1, a waiting 1, b left 1, awaits a worker, in 1s"),
-            ("fail:a:0 wake", "running work#1, a out 1, b left 1, awaits a worker, in 1m"),
+            ("fail:a:0 wake", "running work#1, a out 1, b left 1, awaits a worker, in 30s"),
             ("fail:a:0 worker:b", "running work#1, a waiting 1, b out 1, in 1s"),
         ],
     );
@@ -271,11 +271,11 @@ fn a_phase_waits_for_a_worker() {
         &workflow("busy").phase(busy).phase(final_phase("end")).build(),
         &absent("b"),
         &[
-            ("59999 done:a:0", "running work#1, a out 1 done 1 left 7, b left 1, awaits a worker, in 1ms"),
-            ("59999 done:a:0 1 done:a:1", "running work#1, a out 1 done 2 left 6, b left 1, awaits a worker, in 0s"),
+            ("29999 done:a:0", "running work#1, a out 1 done 1 left 7, b left 1, awaits a worker, in 1ms"),
+            ("29999 done:a:0 1 done:a:1", "running work#1, a out 1 done 2 left 6, b left 1, awaits a worker, in 0s"),
             (
                 "60000 done:a:0 9 done:a:1 wake",
-                "running work#1, a out 1 done 2 left 6, b left 1, awaits a worker, in 1m",
+                "running work#1, a out 1 done 2 left 6, b left 1, awaits a worker, in 30s",
             ),
         ],
     );
@@ -285,8 +285,11 @@ fn a_phase_waits_for_a_worker() {
 fn an_answer_that_says_nothing_new_changes_nothing() {
     let mut harness = Harness::start_with(plain("a"), absent("a"));
     let (entry, nonce) = (1, harness.run.head.entry.nonce);
-    let found =
-        |handler, version| Event::Resolved { entry, nonce, handlers: vec![Resolution { handler, version, slots: 1 }] };
+    let found = |handler, version| Event::Resolved {
+        entry,
+        nonce,
+        handlers: vec![Resolution { handler, version, slots: 1, pinned_lives: true }],
+    };
     let one = Some(Version::new(1, 0, 0));
     for (event, expected) in [
         (found(0, None), Some(Ignored::Stale)),

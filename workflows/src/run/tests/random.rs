@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use super::recipes::worlds;
+use crate::message::event::ControlAction;
+use crate::message::lease::LeaseWanted;
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::run::{Event, RunState};
 use crate::testkit::{Broken, Harness, JobOut};
@@ -72,9 +74,41 @@ impl Player<'_> {
                 self.harness.outside.absent.pop();
                 self.deliver(Event::Wake)
             }
-            225..253 => self.garbage(pick, how),
-            _ => self.deliver(self.harness.cancel()),
+            225..236 => self.garbage(pick, how),
+            236..242 => self.lease(pick, how),
+            242..244 => {
+                self.count("recover");
+                self.deliver(Event::Recover)
+            }
+            244..247 => match self.harness.probes.pop() {
+                Some(probe) => {
+                    self.count("probe");
+                    self.deliver(probe)
+                }
+                None => Ok(()),
+            },
+            247..254 => self.order(how),
+            _ => self.deliver(self.harness.cancel_within(Millis(u64::from(how) * 20))),
         }
+    }
+
+    fn lease(&mut self, pick: usize, how: u8) -> Result<(), Broken> {
+        let Some(at) = pick.checked_rem(self.harness.jobs.len()) else { return Ok(()) };
+        let JobOut { entry, nonce, handler, index, attempt, .. } = self.harness.jobs[at].clone();
+        self.count("lease");
+        let leases = vec![LeaseWanted { index, attempt, progress: (how < 100).then_some(how) }];
+        self.deliver(Event::Leases { entry, nonce, handler, leases })
+    }
+
+    fn order(&mut self, how: u8) -> Result<(), Broken> {
+        let action = match how % 7 {
+            0 => ControlAction::Pause,
+            1..4 => ControlAction::Resume,
+            4 | 5 => ControlAction::Retry,
+            _ => ControlAction::Rerun,
+        };
+        self.count(action.as_str());
+        self.deliver(self.harness.order(action))
     }
 
     /// A worker reports on a job, once or as one of many times.
@@ -187,8 +221,10 @@ impl Player<'_> {
         self.harness.outside.absent.clear();
         self.harness.outside.lists.clear();
         for _ in 0..400 {
-            if self.harness.run.head.state != RunState::Running {
-                return Ok(());
+            match self.harness.run.head.state {
+                RunState::Running | RunState::Canceling => {}
+                RunState::Paused => self.deliver(self.harness.order(ControlAction::Resume))?,
+                RunState::Halted | RunState::Succeeded | RunState::Failed | RunState::Canceled => return Ok(()),
             }
             let events = std::mem::take(&mut self.harness.events);
             events.into_iter().try_for_each(|event| self.deliver(event))?;
@@ -250,6 +286,15 @@ fn random_runs_under_random_schedules() {
         "fatal",
         "redelivered",
         "busy",
+        "lease",
+        "probe",
+        "recover",
+        "pause",
+        "resume",
+        "retry",
+        "rerun",
+        "already-so",
+        "not-now",
     ] {
         assert!(counts.get(kind).is_some_and(|&n| n >= 3), "`{kind}` never happened, or hardly: {counts:?}");
     }
