@@ -39,7 +39,8 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn take(&mut self, line: &str) {
+    /// Takes a line of a file in.
+    pub(crate) fn take(&mut self, line: &str) {
         let Some((run, job, execution)) = read(line) else {
             self.torn.push(line.to_owned());
             return;

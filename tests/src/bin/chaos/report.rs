@@ -30,7 +30,8 @@ pub(crate) struct Report {
     executions: usize,
     faults_for: Duration,
     recovery: Duration,
-    silence: Duration,
+    /// The longest time in which no run ended, and when it began.
+    silence: (Duration, Duration),
 }
 
 impl Report {
@@ -63,7 +64,8 @@ impl Report {
 
         let mut ends: Vec<Timestamp> = runs.iter().filter_map(|run| run.ended_at).collect();
         ends.sort_unstable();
-        let silence = ends.windows(2).map(|pair| since(pair[0], pair[1])).max().unwrap_or_default();
+        let silences = ends.windows(2).map(|pair| (since(pair[0], pair[1]), since(struck.began(), pair[0])));
+        let silence = silences.max().unwrap_or_default();
         let last = ends.last().copied().unwrap_or(Timestamp::from_millis(0));
         Self {
             problems,
@@ -105,10 +107,10 @@ impl fmt::Display for Report {
         let again = self.executions - self.jobs;
         let rate = self.jobs as f64 / (self.faults_for + self.recovery).as_secs_f64();
         writeln!(f, "jobs: {}, executed {} times ({again} again); {rate:.0} jobs/s", self.jobs, self.executions)?;
-        let (recovery, silence) = (self.recovery.as_secs_f64(), self.silence.as_secs_f64());
+        let [recovery, silence, from] = [self.recovery, self.silence.0, self.silence.1].map(|time| time.as_secs_f64());
         writeln!(
             f,
-            "recovery: the last run ended {recovery:.1} s after the last fault; {silence:.1} s at most without an end"
+            "recovery: the last run ended {recovery:.1} s after the last fault; for {silence:.1} s none ended, from {from:.1} s on"
         )?;
         for problem in &self.problems {
             writeln!(f, "PROBLEM: {problem}")?;

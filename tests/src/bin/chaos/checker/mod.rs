@@ -66,7 +66,10 @@ pub(crate) async fn judge(site: &Site, submitted: &Submitted, struck: &Struck) -
     let unknown = ledger.runs().filter(|run| !submitted.contains_key(*run));
     problems.extend(unknown.map(|run| format!("handlers worked on {run}, which nobody was told of")));
 
-    let judged = futures::stream::iter(submitted).map(|(run, submission)| run::judge(api, &ledger, run, submission));
+    let judged = futures::stream::iter(submitted).map(async |(run, submission)| {
+        let shown = run::Shown::of(api, run).await?;
+        Ok::<_, anyhow::Error>(run::judge(&shown, &ledger, submission))
+    });
     let judged: Vec<Vec<String>> = judged.buffered(SIDE_BY_SIDE).try_collect().await?;
     problems.extend(judged.into_iter().flatten());
 
