@@ -17,7 +17,7 @@ use phasework_workflows::run::{BitPatch, Delta, OutputPage, RunState};
 use phasework_workflows::time::Timestamp;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 /// A server, which goes with this value.
@@ -206,6 +206,51 @@ async fn a_server_that_is_away_is_told_in_time_and_found_again() {
     server.signal("-CONT");
     assert!(waiting.await.unwrap()[0].is_ok());
     while impatient.load(&[run(1)]).await.is_err() {} // it comes back by itself
+}
+
+/// Stands before the server. What was connected before `silent` grew is carried no more, and nobody is told.
+async fn wire(port: u16, silent: watch::Receiver<u64>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (mut silent, since) = (silent.clone(), *silent.borrow());
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let silenced = async { silent.wait_for(|silent| *silent > since).await.is_ok() };
+                let silenced = tokio::select! {
+                    biased;
+                    silenced = silenced => silenced,
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => false,
+                };
+                if silenced {
+                    std::future::pending::<()>().await; // both stay open
+                }
+            });
+        }
+    });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_fell_silent_is_replaced() {
+    let Some(server) = Server::running() else { return };
+    let (silence, silent) = watch::channel(0);
+    let url = format!("redis://127.0.0.1:{}", wire(server.port, silent).await);
+    let options = RedisOptions { timeout: Duration::from_millis(300), ..RedisOptions::new(url) };
+    let store = RedisStore::connect(&options).unwrap();
+    for round in 1..4 {
+        store.load(&[run(1)]).await.unwrap();
+        store.history(run(1), 0, 1).await.unwrap();
+        silence.send(round).unwrap();
+        // The other side still takes what it is sent, so that no part of the system ever says that this is broken.
+        assert!(matches!(store.load(&[run(1)]).await, Err(StoreError::Unavailable(_))));
+        assert_eq!(store.load(&[run(1)]).await.unwrap(), [None], "round {round}");
+        let since = Instant::now();
+        while store.history(run(1), 0, 1).await.is_err() {
+            assert!(since.elapsed() < Duration::from_secs(3), "round {round}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 //! the timeout. Nothing is ever sent twice, except to a server that has said that it did not know the script.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use deadpool_redis::{Manager, Pool, PoolError, Runtime};
@@ -52,10 +52,42 @@ impl Lua {
     }
 }
 
+/// The shared connection. It connects again when it breaks. One that leaves a call unanswered is given up for a new
+/// one: it may be half-open, and a proxy on the way can keep it so for ever.
+struct Shared {
+    client: Client,
+    config: ConnectionManagerConfig,
+    /// The connection, and how many there were before.
+    current: RwLock<(u64, ConnectionManager)>,
+}
+
+impl Shared {
+    fn new(client: Client, config: ConnectionManagerConfig) -> Result<Self, RedisError> {
+        let first = ConnectionManager::new_lazy_with_config(client.clone(), config.clone())?;
+        Ok(Self { client, config, current: RwLock::new((0, first)) })
+    }
+
+    fn current(&self) -> (u64, ConnectionManager) {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gives up the connection with this number, if nobody has yet. Calls that use it still may end.
+    fn give_up(&self, number: u64) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.0 != number {
+            return;
+        }
+        match ConnectionManager::new_lazy_with_config(self.client.clone(), self.config.clone()) {
+            Ok(next) => *current = (number + 1, next),
+            Err(error) => tracing::error!(%error, "the connection to Redis cannot be replaced"),
+        }
+    }
+}
+
 /// The connections to the server.
 #[derive(Clone)]
 pub(super) struct Link {
-    shared: ConnectionManager,
+    shared: Arc<Shared>,
     pool: Pool,
     address: String,
     timeout: Duration,
@@ -79,7 +111,8 @@ impl Link {
             .set_max_delay(Duration::from_secs(2))
             .set_number_of_retries(usize::MAX)
             .set_connection_timeout(Some(options.connect_timeout))
-            .set_response_timeout(Some(options.timeout));
+            // Ours sees a connection that falls silent; this one would leave it as it is.
+            .set_response_timeout(None);
         let pooled = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(options.connect_timeout))
             .set_response_timeout(Some(options.timeout));
@@ -94,8 +127,8 @@ impl Link {
             .map_err(|error| StoreError::Unusable(error.to_string()))?;
         let address = info.addr().to_string();
         let client = Client::open(info).map_err(unusable)?;
-        let shared = ConnectionManager::new_lazy_with_config(client, reconnect).map_err(unusable)?;
-        Ok(Self { shared, pool, address, timeout: options.timeout })
+        let shared = Shared::new(client, reconnect).map_err(unusable)?;
+        Ok(Self { shared: Arc::new(shared), pool, address, timeout: options.timeout })
     }
 
     /// Sends commands in one go; an answer per command, which may be a refusal.
@@ -103,9 +136,10 @@ impl Link {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        let (number, mut shared) = self.shared.current();
         let answers = async {
             match lane {
-                Lane::Shared => self.shared.clone().req_packed_commands(commands, 0, commands.len()).await,
+                Lane::Shared => shared.req_packed_commands(commands, 0, commands.len()).await,
                 Lane::Pooled => {
                     let mut connection = match self.pool.get().await {
                         Ok(connection) => connection,
@@ -117,10 +151,13 @@ impl Link {
             }
             .map_err(|error| failed(&error))
         };
-        match tokio::time::timeout(self.timeout, answers).await {
-            Ok(answers) => answers,
-            Err(_) => Err(StoreError::Unavailable(format!("{} did not answer in {:?}", self.address, self.timeout))),
+        let answers = tokio::time::timeout(self.timeout, answers).await;
+        if answers.is_err() && lane == Lane::Shared {
+            self.shared.give_up(number);
         }
+        answers.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable(format!("{} did not answer in {:?}", self.address, self.timeout)))
+        })
     }
 
     /// Sends calls of a script in one go; an answer per call, which may be a refusal. The server is told the script when
