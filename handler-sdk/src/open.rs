@@ -101,16 +101,17 @@ impl Open {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner) // no panic can leave the map half changed
     }
 
-    /// Takes an attempt in. `None` when it is held already: the message came twice, and is settled with the first.
+    /// Takes an attempt in, `now`. `None` when it is held already: the message came twice, and is settled with the
+    /// first.
     pub(crate) fn begin(
         self: &Arc<Self>,
         group: &JobGroup,
         index: JobIndex,
         attempt: Attempt,
         ticket: &Arc<Ticket>,
+        now: Instant,
     ) -> Option<Begun> {
         let key = Key::of(group, index, attempt);
-        let due = Instant::now() + self.lease_after;
         match self.lock().entry(key.clone()) {
             Entry::Occupied(mut held) => {
                 held.get_mut().join(ticket);
@@ -124,7 +125,7 @@ impl Open {
                     coordinator: group.coordinator,
                     canceled: canceled.clone(),
                     progress: Arc::clone(&progress),
-                    lease: Lease::wanted(due),
+                    lease: Lease::wanted(now + self.lease_after),
                     tickets: vec![Arc::clone(ticket)],
                 });
                 Some(Begun { hold: Hold::Attempt { open: Arc::clone(self), key: Some(key) }, canceled, progress })

@@ -118,12 +118,13 @@ impl Packs {
     }
 
     async fn start(&self, groups: Vec<JobGroup>, ticket: &Arc<Ticket>) {
+        let now = Instant::now();
         let mut parts: Vec<(&Arc<Hosted>, VecDeque<Waiting>)> = Vec::new();
         for group in groups {
             let (group, jobs) = take_apart(group);
             match self.handlers.find(&group.handler, &group.version) {
                 Found::Handler(hosted) => {
-                    let waiting = jobs.into_iter().filter_map(|job| self.take_in(&group, job, ticket));
+                    let waiting = jobs.into_iter().filter_map(|job| self.take_in(&group, job, ticket, now));
                     match parts.iter_mut().find(|(of, _)| Arc::ptr_eq(of, hosted)) {
                         Some((_, part)) => part.extend(waiting),
                         None => parts.push((hosted, waiting.collect())),
@@ -136,8 +137,8 @@ impl Packs {
         join_all(parts.into_iter().map(|(hosted, jobs)| self.start_part(hosted, jobs))).await;
     }
 
-    fn take_in(&self, group: &Arc<JobGroup>, job: Job, ticket: &Arc<Ticket>) -> Option<Waiting> {
-        let Begun { hold, canceled, progress } = self.open.begin(group, job.index, job.attempt, ticket)?;
+    fn take_in(&self, group: &Arc<JobGroup>, job: Job, ticket: &Arc<Ticket>, now: Instant) -> Option<Waiting> {
+        let Begun { hold, canceled, progress } = self.open.begin(group, job.index, job.attempt, ticket, now)?;
         Some(Waiting { group: Arc::clone(group), job, hold, canceled, progress })
     }
 
