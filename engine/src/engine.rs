@@ -5,19 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use phasework_broker::{Address, Message, SharedBroker};
+use phasework_broker::{Address, SharedBroker};
 use phasework_store::{RunCounts, RunFilter, SharedStore, StoreError, StoredWorkflow};
 use phasework_workflows::Payload;
-use phasework_workflows::definition::{Problems, Workflow, nearest};
-use phasework_workflows::id::{PhaseName, Revision, RunId, SharedIds, WorkflowName};
-use phasework_workflows::message::event::{Accepted, Control, ControlAction, StartRun};
-use phasework_workflows::message::notice::DeadLetter;
+use phasework_workflows::definition::{Problems, Workflow};
+use phasework_workflows::id::{Revision, RunId, SharedIds, WorkflowName};
+use phasework_workflows::message::event::{Accepted, StartRun};
 use phasework_workflows::run::{FailureRecord, Head, HistoryEvent, RunState};
-use phasework_workflows::time::SharedClock;
+use phasework_workflows::time::{SharedClock, Timestamp};
 
 use crate::answers::{Ask, Asker};
 use crate::config::EngineConfig;
-use crate::coordinator::SharedShare;
+use crate::coordinator::{Audited, SharedShare, audit_page};
 use crate::ends::EndWatch;
 use crate::registry::Registry;
 use crate::workflows::Workflows;
@@ -168,41 +167,6 @@ impl Engine {
         Ok(StartRun { run, workflow, revision, key, data, reply: None })
     }
 
-    /// Has an order carried out; returns once that is durable. What the run is already, or cannot be now, changes
-    /// nothing: the answer says so, and what state the run is in.
-    ///
-    /// # Errors
-    /// [`EngineError::NotFound`] when there is no such run, or it has no such phase; otherwise as [`EngineError`] says.
-    pub async fn order(&self, control: Control) -> Result<Accepted, EngineError> {
-        let run = control.run;
-        if let Some(phase) = &control.phase {
-            self.check_phase(run, phase).await?;
-        }
-        self.asker.ask(run, Ask::Control(control)).await
-    }
-
-    /// Has a run canceled, as [`Engine::order`] does.
-    ///
-    /// # Errors
-    /// As [`Engine::order`].
-    pub async fn cancel(&self, run: RunId, reason: Option<String>) -> Result<Accepted, EngineError> {
-        self.order(Control { reason, ..Control::new(run, ControlAction::Cancel) }).await
-    }
-
-    /// Whether the definition that a run is pinned to has a phase.
-    async fn check_phase(&self, run: RunId, phase: &PhaseName) -> Result<(), EngineError> {
-        let head = self.run(run).await?.head;
-        let Some(workflow) = self.workflows.revision(&head.revision).await? else { return Ok(()) };
-        if workflow.phase(phase).is_some() {
-            return Ok(());
-        }
-        let names: Vec<_> = workflow.phases.iter().map(|phase| phase.name.as_str()).collect();
-        let near = nearest(phase.as_str(), names.iter().copied());
-        let near = near.map_or_else(|| names.join(", "), |near| format!("did you mean `{near}`?"));
-        let words = format!("{} has no phase `{phase}`: {near}", head.workflow);
-        Err(EngineError::NotFound(words))
-    }
-
     /// A run.
     ///
     /// # Errors
@@ -327,64 +291,6 @@ impl Engine {
         &self.registry
     }
 
-    /// Dead letters, newest first.
-    ///
-    /// # Errors
-    /// As [`EngineError`] says.
-    pub async fn dead_letters(&self, skip: usize, limit: usize) -> Result<Vec<DeadLetter>, EngineError> {
-        Ok(self.parts.store.dead(skip, limit).await?)
-    }
-
-    /// How many dead letters there are.
-    ///
-    /// # Errors
-    /// As [`EngineError`] says.
-    pub async fn dead_count(&self) -> Result<u64, EngineError> {
-        Ok(self.parts.store.dead_count().await?)
-    }
-
-    /// One dead letter.
-    ///
-    /// # Errors
-    /// [`EngineError::NotFound`] when there is no such letter.
-    pub async fn dead_letter(&self, id: &str) -> Result<DeadLetter, EngineError> {
-        let letter = self.parts.store.dead_letter(id).await?;
-        letter.ok_or_else(|| EngineError::NotFound(format!("there is no dead letter {id}")))
-    }
-
-    /// Puts a dead letter back on the queue it came from. It is gone from the dead letters only once the broker has it.
-    ///
-    /// # Errors
-    /// [`EngineError::NotFound`] when there is no such letter, [`EngineError::Invalid`] when its body was cut short.
-    pub async fn requeue_dead_letter(&self, id: &str) -> Result<(), EngineError> {
-        let letter = self.dead_letter(id).await?;
-        if !letter.is_whole() {
-            let words =
-                "its body was not kept whole (too large, or not UTF-8), so it cannot be put back; drop it instead";
-            return Err(EngineError::Invalid(words.into()));
-        }
-        let to = crate::dead::address_of(&letter.queue)
-            .ok_or_else(|| EngineError::Invalid(format!("its queue `{}` is not one of ours", letter.queue)))?;
-        let message = Message::new(to, &letter.kind, letter.body.into_bytes());
-        let published = self.parts.broker.publish(vec![message]).await;
-        for result in published {
-            result.map_err(|error| EngineError::Unavailable(error.to_string()))?;
-        }
-        self.drop_dead_letter(id).await
-    }
-
-    /// Removes a dead letter.
-    ///
-    /// # Errors
-    /// [`EngineError::NotFound`] when there is no such letter.
-    pub async fn drop_dead_letter(&self, id: &str) -> Result<(), EngineError> {
-        if self.parts.store.remove_dead(id).await? {
-            Ok(())
-        } else {
-            Err(EngineError::NotFound(format!("there is no dead letter {id}")))
-        }
-    }
-
     /// How many messages wait in a job queue (`PageDownloader.1.2.0`).
     ///
     /// # Errors
@@ -397,6 +303,14 @@ impl Engine {
     /// How many coordinator queues are served by this engine right now.
     pub fn queues_owned(&self) -> usize {
         self.share.owned(self.parts.clock.now())
+    }
+
+    /// Looks at live runs, the one made last first, and tells what breaks an invariant.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn audit(&self, before: Option<(Timestamp, RunId)>, limit: usize) -> Result<Audited, EngineError> {
+        Ok(audit_page(self, before, limit, |_| true).await?)
     }
 
     /// Whether this engine can work right now; otherwise every reason why not.

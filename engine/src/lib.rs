@@ -16,10 +16,13 @@ mod upkeep;
 mod answers;
 mod dead;
 mod ends;
+mod letters;
+mod orders;
 mod presence;
 mod submissions;
 mod workflows;
 
 pub use config::EngineConfig;
+pub use coordinator::{Audited, Finding};
 pub use engine::{Engine, EngineError, RunDetail, Submission, ToRun};
 pub use supervisor::{RunningEngine, start};

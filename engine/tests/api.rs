@@ -8,6 +8,8 @@ mod world;
 
 #[path = "api/answers.rs"]
 mod answers;
+#[path = "api/audit.rs"]
+mod audit;
 #[path = "api/hostile.rs"]
 mod hostile;
 #[path = "api/open.rs"]

@@ -4,6 +4,7 @@
 //! In reading order: [`router`] puts the resources together; `extract` reads requests, `error` and `view` shape
 //! answers; `auth` says who may ask; `observe` counts and traces.
 
+mod audit;
 mod auth;
 mod dead;
 mod error;
@@ -81,6 +82,7 @@ const PATHS: [&str; 9] = [
 pub fn router(engine: Engine, config: ApiConfig) -> Router {
     let routes = Router::new()
         .merge(runs::routes())
+        .merge(audit::routes())
         .merge(history::routes())
         .merge(orders::routes())
         .merge(workflows::routes())

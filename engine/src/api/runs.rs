@@ -166,11 +166,11 @@ async fn list(State(api): State<Api>, Params(query): Params<ListQuery>) -> Resul
 }
 
 /// A place in the list of runs, as callers are to hand it back.
-fn cursor(created_at: Timestamp, run: RunId) -> String {
+pub(super) fn cursor(created_at: Timestamp, run: RunId) -> String {
     format!("{}.{}", created_at.as_millis(), run.as_uuid().simple())
 }
 
-fn read_cursor(cursor: &str) -> Result<(Timestamp, RunId), ApiError> {
+pub(super) fn read_cursor(cursor: &str) -> Result<(Timestamp, RunId), ApiError> {
     let read = cursor.split_once('.').and_then(|(at, run)| {
         let at = Timestamp::from_millis(at.parse().ok()?);
         Some((at, run.parse::<RunId>().ok()?))

@@ -119,7 +119,7 @@ async fn load(
 }
 
 /// Runs as they are stored. When one of them is damaged they are read one by one, so that the others are not held up.
-async fn load_each(
+pub(super) async fn load_each(
     engine: &Engine,
     runs: Vec<RunId>,
 ) -> Result<Vec<(RunId, Result<Option<StoredRun>, String>)>, StoreError> {
@@ -135,7 +135,7 @@ async fn load_each(
     Ok(each)
 }
 
-async fn read(engine: &Engine, stored: StoredRun) -> Result<Result<HotRun, String>, StoreError> {
+pub(super) async fn read(engine: &Engine, stored: StoredRun) -> Result<Result<HotRun, String>, StoreError> {
     let head = match Head::from_json(&stored.head) {
         Ok(head) => head,
         Err(reason) => return Ok(Err(reason)),

@@ -7,6 +7,7 @@
 
 mod advance;
 mod answer;
+mod audit;
 mod hot;
 mod intake;
 mod outbox;
@@ -17,5 +18,7 @@ mod publish;
 mod share;
 mod sweep;
 
+pub(crate) use audit::audit_page;
+pub use audit::{Audited, Finding};
 pub(crate) use owner::Owner;
 pub(crate) use share::SharedShare;

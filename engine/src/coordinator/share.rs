@@ -160,6 +160,11 @@ impl SharedShare {
     }
 
     /// How many queues this coordinator owns.
+    /// Whether this coordinator owns a queue.
+    pub(crate) fn owns(&self, queue: u16, now: Timestamp) -> bool {
+        self.lock().owns(queue, now)
+    }
+
     pub(crate) fn owned(&self, now: Timestamp) -> usize {
         self.lock().owned(now)
     }

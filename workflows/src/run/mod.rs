@@ -5,6 +5,7 @@
 //! or talks to anyone: time and chance come in with a [`Moment`].
 
 mod apply;
+pub mod audit;
 mod control;
 mod delta;
 mod dispatch;

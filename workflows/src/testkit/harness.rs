@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Check, JobStatus, Stored, check_history, check_state, check_step, ensure};
+use super::{Check, JobStatus, Stored, check_history, check_state, check_step};
 use crate::definition::Workflow;
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
 use crate::message::event::{Control, ControlAction, StartRun};
@@ -12,6 +12,7 @@ use crate::message::lease::LeaseWanted;
 use crate::message::notice::Lifecycle;
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::payload::Payload;
+use crate::run::audit::ensure;
 use crate::run::{
     Effect, Event, Ignored, Listing, Moment, Question, Resolution, Run, RunState, Stage, Step, apply, start,
 };

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::history::allowed;
-use super::{Check, ensure};
+use super::Check;
 use crate::definition::{Phase, Workflow};
 use crate::id::{Attempt, EntryNo, JobIndex, Nonce};
 use crate::message::event::{ControlAction, PhaseStatus};
 use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::Status;
+use crate::run::audit::allowed;
+use crate::run::audit::ensure;
 use crate::run::{Effect, Event, ExceptionState, Run, RunState, Stage, Step};
 use crate::time::Timestamp;
 

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broken, Check, ensure};
+use super::{Broken, Check};
 use crate::id::{EntryNo, JobIndex};
 use crate::payload::Payload;
+use crate::run::audit::ensure;
 use crate::run::{Bitmap, Delta, Effect, Exception, FailureRecord, Head, HistoryEvent, JobSet, Run};
 
 /// One run as a store would hold it.

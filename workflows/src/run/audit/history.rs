@@ -179,7 +179,7 @@ impl<'a> Folded<'a> {
 }
 
 /// How many failures are tolerated, worked out anew.
-pub(super) fn allowed(tolerance: Tolerance, total: Option<u64>) -> u64 {
+pub(crate) fn allowed(tolerance: Tolerance, total: Option<u64>) -> u64 {
     match (tolerance, total) {
         (Tolerance::None, _) | (Tolerance::Percent(_), None) => 0,
         (Tolerance::Count(count), _) => count,
