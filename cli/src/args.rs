@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{apply, completions, dead, demo, run, runs, serve, validate, version, workers, workflows};
+use crate::commands::{apply, audit, completions, dead, demo, run, runs, serve, validate, version, workers, workflows};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Dead(dead::DeadCommand),
     /// List the workers and the handlers they host
     Workers(workers::WorkersArgs),
+    /// Check that live runs keep what is promised of runs
+    Audit(audit::AuditArgs),
     /// Run the engine: coordinators and the HTTP API
     Serve(Box<serve::ServeArgs>),
     /// See a workflow run: everything in one process, nothing to install
@@ -87,6 +89,6 @@ mod tests {
 
     #[test]
     fn every_command_teaches_how_to_use_it() {
-        assert_eq!(check_help(&mut Cli::command(), ""), 21);
+        assert_eq!(check_help(&mut Cli::command(), ""), 22);
     }
 }

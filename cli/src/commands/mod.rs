@@ -1,6 +1,7 @@
 //! The commands, one file each. A command reads its arguments, asks, prints, and says how it went.
 
 pub(crate) mod apply;
+pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod demo;
@@ -26,6 +27,7 @@ pub(crate) async fn run(command: Command) -> Outcome {
         Command::Validate(args) => validate::run(&args),
         Command::Dead(command) => dead::run(command).await,
         Command::Workers(args) => workers::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Serve(args) => serve::run(*args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Completions(args) => completions::run(&args),

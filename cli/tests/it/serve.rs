@@ -22,6 +22,7 @@ fn an_engine_in_memory_serves_until_it_is_told_to_stop() {
         let url = address(&mut serving);
         serving.until("ready: the broker and the store can be used");
         place.check(&["run", "pass.json", "--data", "{\"name\":\"Bo\"}", "--follow", "--url", &url], 0, &["hello Bo"]);
+        place.check(&["audit", "--url", &url], 0, &["0 live runs looked at, nothing found"]);
         serving.signal(signal);
         let done = serving.end();
         assert_eq!(done.exit, 0, "{}", done.err);
