@@ -28,7 +28,7 @@ fn a_command_line_that_makes_no_sense_is_exit_code_2() {
     let place = Place::new().file("pass.json", PASS);
     for (arguments, expected) in [
         (&[][..], "Usage: phasework"),
-        (&["validat"], "a similar subcommand exists: 'validate'"),
+        (&["validat"], "similar subcommands exist: 'audit', 'validate'"),
         (&["runs", "show", "x"], "`x` is not a run id: run ids are UUIDs"),
         (&["runs", "list", "--state", "dead"], "[possible values: live, ended, all]"),
         (&["run", "pass", "--timeout", "5s"], "--follow"),
