@@ -11,6 +11,7 @@ mod ownership;
 mod processes;
 mod retention;
 mod sharing;
+mod unsent;
 
 use std::future::Future;
 

@@ -3,12 +3,14 @@
 
 mod around;
 mod blinking;
+mod clogged;
 mod crash;
 mod duplicating;
 mod ledger;
 mod world;
 
 pub use blinking::{Blink, BlinkingBroker};
+pub use clogged::{Clog, Clogged};
 pub use crash::{Crash, CrashingBroker, CrashingStore, Deed, Point};
 pub use duplicating::Duplicating;
 pub use ledger::Ledger;

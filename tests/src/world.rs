@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Blink, BlinkingBroker, Crash, CrashingBroker, CrashingStore, Duplicating, Ledger};
+use crate::{Blink, BlinkingBroker, Clog, Clogged, Crash, CrashingBroker, CrashingStore, Duplicating, Ledger};
 
 /// How long a run may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -53,6 +53,7 @@ pub struct World {
     setting: Setting,
     prefix: String,
     duplicate: bool,
+    max_message_bytes: Option<usize>,
     memory: (Arc<MemoryStore>, MemoryBroker),
     engines: Vec<RunningEngine>,
     workers: Vec<(CancellationToken, JoinHandle<()>)>,
@@ -68,6 +69,7 @@ impl World {
             setting,
             prefix,
             duplicate: false,
+            max_message_bytes: None,
             memory: (Arc::new(MemoryStore::new()), MemoryBroker::new()),
             engines: Vec::new(),
             workers: Vec::new(),
@@ -95,7 +97,8 @@ impl World {
         let broker: SharedBroker = match &self.setting {
             Setting::Embedded => Arc::new(self.memory.1.connect()),
             Setting::Real { broker, .. } => {
-                let options = RabbitOptions { prefix: self.prefix.clone(), ..RabbitOptions::new(broker) };
+                let mut options = RabbitOptions { prefix: self.prefix.clone(), ..RabbitOptions::new(broker) };
+                options.max_message_bytes = self.max_message_bytes.unwrap_or(options.max_message_bytes);
                 Arc::new(RabbitMq::connect(options).await.expect("the test broker can be reached"))
             }
         };
@@ -133,6 +136,19 @@ impl World {
         parts.broker = Arc::new(BlinkingBroker(parts.broker, blink.clone()));
         parts.config = Arc::new(EngineConfig { tick: Millis::from_secs(10), ..(*parts.config).clone() });
         self.start_with(parts)
+    }
+
+    /// Starts an engine whose broker confirms nothing for one queue.
+    pub async fn start_clogged_engine(&mut self, clog: &Clog) -> Engine {
+        let mut parts = self.parts().await;
+        parts.broker = Arc::new(Clogged(parts.broker, clog.clone()));
+        self.start_with(parts)
+    }
+
+    /// From now on no message may be larger than this.
+    pub fn limit_messages(&mut self, bytes: usize) {
+        self.memory.1 = MemoryBroker::with_max_message_bytes(bytes);
+        self.max_message_bytes = Some(bytes);
     }
 
     /// Starts an engine whose clock is ahead of the others' by this much.

@@ -1,13 +1,16 @@
 //! The coordinator: one [`Owner`] for each coordinator queue. Events come in, are applied to their runs, committed,
 //! published, acknowledged; in this order, so that a crash between any two steps loses nothing.
 //!
-//! [`intake`] reads messages, [`advance`] is the only caller of `apply`, [`outside`] answers what `apply` cannot know,
-//! [`answer`](mod@answer) tells who asked, [`outbox`] turns effects into messages, [`packing`] says how many jobs go into one, [`publish`] sends them, [`hot`]
-//! keeps runs in memory, [`sweep`] looks after what was left behind, [`share`] says who has how many queues.
+//! [`owner`] takes what a queue delivers, [`intake`] reads it, [`carry`] has it carried out: [`advance`] is the only
+//! caller of `apply`, [`outside`] answers what `apply` cannot know, [`answer`](mod@answer) tells who asked, [`outbox`]
+//! turns effects into messages, [`packing`] says how many jobs go into one, [`publish`] sends them, [`unsent`] says what
+//! becomes of those that cannot be sent, [`hot`] keeps runs in memory. [`sweep`] looks after what was left behind,
+//! [`share`] says who has how many queues.
 
 mod advance;
 mod answer;
 mod audit;
+mod carry;
 mod hot;
 mod intake;
 mod outbox;
@@ -17,6 +20,7 @@ mod packing;
 mod publish;
 mod share;
 mod sweep;
+mod unsent;
 
 pub(crate) use audit::audit_page;
 pub use audit::{Audited, Finding};

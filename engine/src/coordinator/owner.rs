@@ -13,31 +13,22 @@ use phasework_workflows::time::{Millis, Timestamp};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::advance::{Advanced, advance, outbox_versions};
-use super::hot::{HotRun, HotRuns};
+use super::hot::HotRuns;
 use super::intake::{Happening, Intake, What};
-use super::outbox::{self, Pages};
+use super::outbox::Pages;
 use super::packing::Packing;
+use super::unsent::Clogged;
 use crate::engine::Engine;
 use crate::{dead, supervisor};
 
 /// How many runs are woken, swept or removed in one pass.
 pub(super) const PASS: usize = 256;
 
-/// How long the store may be away before the owner lets go of its deliveries.
-const STORE_AWAY: Duration = Duration::from_secs(60);
-
 /// How long after a pass what is due is looked at again.
 const OVERDUE_AGAIN: Millis = Millis(20);
 
-/// How long a run that cannot be read is left alone.
-const SHUN: Millis = Millis::from_secs(60);
-
 /// How often an owner sweeps for what was left unpublished, and for ended runs whose time is over.
 const SWEEP: Millis = Millis::from_secs(30);
-
-/// How many published versions may stand in the stored outbox before they are cleared in one go.
-const CLEAR_AT: usize = 512;
 
 /// The owner of a coordinator queue.
 pub(crate) struct Owner {
@@ -45,13 +36,15 @@ pub(crate) struct Owner {
     pub(super) queue: u16,
     pub(super) shards: Vec<Shard>,
     pub(super) hot: HotRuns,
-    packing: Packing,
-    pages: Pages,
+    pub(super) packing: Packing,
+    pub(super) pages: Pages,
     /// Published versions of runs that are no longer in memory.
     pub(super) cleared: Vec<(RunId, Vec<RunVersion>)>,
     workers: watch::Receiver<u64>,
     /// Runs that cannot be woken because they cannot be read, and when to try again.
     pub(super) shunned: BTreeMap<RunId, Timestamp>,
+    /// Where messages got stuck.
+    pub(super) clogged: Clogged,
     pub(super) swept: Timestamp,
     /// When something is due next, as far as is known.
     pub(super) next_due: Option<Timestamp>,
@@ -80,6 +73,7 @@ impl Owner {
             pages: Pages::default(),
             cleared: Vec::new(),
             shunned: BTreeMap::new(),
+            clogged: Clogged::default(),
             swept: Timestamp::default(),
             next_due: None,
             engine,
@@ -187,7 +181,9 @@ impl Owner {
         for (place, reason) in unfit {
             dead.push(dead::letter(&self.engine.parts, &Address::Coordinator(self.queue), &deliveries[place], reason));
         }
-        self.publish(dead, shutdown).await?;
+        if !self.publish(dead, shutdown).await?.stuck.is_empty() {
+            return Err(Stopped::Lost); // they have no outbox: all comes again
+        }
         let tags: Vec<DeliveryTag> = deliveries.iter().map(|delivery| delivery.tag).collect();
         if let Err(error) = consumer.ack(&tags).await {
             // They come again, and change nothing then.
@@ -202,7 +198,7 @@ impl Owner {
             self.engine.share.lock().hand_over(self.queue, now);
             return Err(Stopped::HandedOver);
         }
-        if is_new || now.since(self.swept) >= SWEEP {
+        if is_new || self.clogged.is_over(now) || now.since(self.swept) >= SWEEP {
             self.sweep(now, shutdown).await?;
         }
         Ok(())
@@ -224,75 +220,6 @@ impl Owner {
             self.next_due = Some(now);
         }
         is_new
-    }
-
-    /// Advances runs and publishes what that asks for, however long the store and the broker take. Returns what cannot
-    /// be carried out, by delivery.
-    async fn carry_out(
-        &mut self,
-        happenings: BTreeMap<RunId, Vec<Happening>>,
-        shutdown: &CancellationToken,
-    ) -> Result<BTreeMap<usize, String>, Stopped> {
-        if happenings.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let mut patience = Patience::new(STORE_AWAY);
-        loop {
-            let failure = match advance(&self.engine, &mut self.hot, &happenings).await {
-                Ok(advanced) => match self.finish(advanced, shutdown).await? {
-                    Ok(unfit) => return Ok(unfit),
-                    Err(error) => error,
-                },
-                Err(error) => error,
-            };
-            tracing::warn!(queue = self.queue, error = %failure, "the store did not carry out a batch; trying again");
-            if let StoreError::Full(_) = failure {
-                // Removing what has had its time is allowed then, and may be all that helps.
-                self.remove_ended(self.engine.parts.clock.now()).await;
-            }
-            patience.wait(shutdown).await?;
-        }
-    }
-
-    /// Publishes the outboxes of runs that were advanced, answers who asked, and keeps the runs in memory.
-    async fn finish(
-        &mut self,
-        advanced: Advanced,
-        shutdown: &CancellationToken,
-    ) -> Result<Result<BTreeMap<usize, String>, StoreError>, Stopped> {
-        let Advanced { mut runs, answers, unfit, damaged } = advanced;
-        let until = self.engine.parts.clock.now().plus(SHUN);
-        self.shunned.extend(damaged.into_iter().map(|run| (run, until)));
-        let made = outbox::messages(&self.engine, self.queue, &self.packing, &mut self.pages, &mut runs).await;
-        let (messages, unreadable) = match made {
-            Ok(made) => made,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.shunned.extend(unreadable.into_iter().map(|run| (run, until)));
-        self.publish(messages, shutdown).await?;
-        self.answer(answers).await;
-        for mut hot in runs {
-            if self.shunned.contains_key(&hot.run.head.id) {
-                continue; // its effects stay in its outbox
-            }
-            hot.published.extend(outbox_versions(&hot));
-            hot.outbox.clear();
-            self.keep(hot);
-        }
-        if self.cleared.len() >= CLEAR_AT {
-            self.clear_published().await;
-        }
-        Ok(Ok(unfit))
-    }
-
-    /// Keeps a run in memory, unless it has ended; notes when it is due.
-    fn keep(&mut self, hot: HotRun) {
-        if let Some(due) = hot.run.head.wake_at {
-            self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
-        }
-        let gone = if hot.run.head.state.is_ended() { vec![hot] } else { self.hot.put(hot) };
-        let published = gone.into_iter().filter(|hot| !hot.published.is_empty());
-        self.cleared.extend(published.map(|hot| (hot.run.head.id, hot.published)));
     }
 
     /// Wakes runs whose timer is due.
@@ -338,31 +265,5 @@ impl Owner {
         let wake = || Happening { what: What::Event(Event::Wake), reply: None, delivery: None };
         let happenings = runs.into_iter().map(|run| (run, vec![wake()])).collect();
         self.carry_out(happenings, shutdown).await.map(drop)
-    }
-}
-
-/// Waits longer each time, and not for ever.
-struct Patience {
-    wait: Duration,
-    left: Duration,
-}
-
-impl Patience {
-    const fn new(left: Duration) -> Self {
-        Self { wait: Duration::from_millis(50), left }
-    }
-
-    async fn wait(&mut self, shutdown: &CancellationToken) -> Result<(), Stopped> {
-        if self.left.is_zero() {
-            return Err(Stopped::Lost);
-        }
-        let wait = self.wait.min(self.left);
-        self.left -= wait;
-        self.wait = (self.wait * 2).min(Duration::from_secs(5));
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => Err(Stopped::Asked),
-            () = tokio::time::sleep(wait) => Ok(()),
-        }
     }
 }

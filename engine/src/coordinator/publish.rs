@@ -8,40 +8,68 @@ use phasework_broker::{Address, Message, PublishError};
 use phasework_workflows::message::event::{Accepted, Refused, ReplyTo};
 use phasework_workflows::message::lease::LeasesAnswered;
 use phasework_workflows::message::{Body, encode};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::Answer;
 use super::owner::{Owner, Stopped};
+use super::unsent::{Unsent, patience};
 
 impl Owner {
-    /// Publishes, and again what was not confirmed, until all of it is.
+    /// Publishes, and again what was not confirmed. While the broker is away that takes as long as it is; but a message
+    /// that it does not confirm though it is well is given up for now, and so is what else goes to that address.
     pub(super) async fn publish(
-        &self,
-        mut messages: Vec<Message>,
+        &mut self,
+        messages: Vec<Message>,
         shutdown: &CancellationToken,
-    ) -> Result<(), Stopped> {
-        let mut wait = Duration::from_millis(50);
+    ) -> Result<Unsent, Stopped> {
+        let broker = Arc::clone(&self.engine.parts.broker);
+        let now = self.engine.parts.clock.now();
+        let held = |message: &Message| self.clogged.holds(&broker.name_of(&message.to), now);
+        let (stuck, mut messages): (Vec<_>, Vec<_>) = messages.into_iter().partition(held);
+        let mut unsent = Unsent { stuck, refused: Vec::new() };
+        let patience: Duration = patience(self.engine.parts.config.tick).into();
+        let (mut waited, mut wait) = (Duration::ZERO, Duration::from_millis(50));
         while !messages.is_empty() {
-            let results = self.engine.parts.broker.publish(messages.clone()).await;
+            let began = Instant::now();
+            let results = broker.publish(messages.clone()).await;
             let mut again = Vec::new();
             for (message, result) in messages.into_iter().zip(results) {
                 match result {
                     Ok(()) => {}
                     Err(PublishError::Unconfirmed(_)) => again.push(message),
-                    Err(error) => tracing::error!(to = ?message.to, %error, "a message cannot be published"),
+                    Err(error) => unsent.refused.push((message, error)),
                 }
             }
             messages = again;
-            if !messages.is_empty() {
-                tracing::warn!(queue = self.queue, messages = messages.len(), "not confirmed; publishing again");
-                tokio::select! {
-                    biased;
-                    () = shutdown.cancelled() => return Err(Stopped::Asked),
-                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
-                }
+            if messages.is_empty() {
+                break;
+            }
+            tracing::warn!(queue = self.queue, messages = messages.len(), "not confirmed; publishing again");
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Err(Stopped::Asked),
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(Duration::from_secs(5));
+            waited = if broker.health().is_ok() { waited + began.elapsed() } else { Duration::ZERO };
+            if waited >= patience {
+                self.give_up(&messages);
+                unsent.stuck.append(&mut messages);
             }
         }
-        Ok(())
+        Ok(unsent)
+    }
+
+    /// Leaves the addresses of messages alone for a while.
+    fn give_up(&mut self, messages: &[Message]) {
+        let parts = &self.engine.parts;
+        let until = parts.clock.now().plus(patience(parts.config.tick));
+        for message in messages {
+            let name = parts.broker.name_of(&message.to);
+            tracing::error!(to = name, kind = &*message.kind, "not confirmed for long; it stays in its run's outbox");
+            self.clogged.insert(name, until);
+        }
     }
 
     pub(super) async fn answer(&self, answers: Vec<(ReplyTo, Answer)>) {

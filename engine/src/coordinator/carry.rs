@@ -1,0 +1,149 @@
+//! Carrying out what happened to runs: they are advanced, what that asks for is published, who asked is answered; again
+//! and again, until it is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use phasework_store::StoreError;
+use phasework_workflows::id::RunId;
+use phasework_workflows::time::Millis;
+use tokio_util::sync::CancellationToken;
+
+use super::advance::{Advanced, advance, outbox_versions};
+use super::hot::HotRun;
+use super::intake::Happening;
+use super::owner::{Owner, Stopped};
+use super::{outbox, unsent};
+
+/// How long the store may be away before the owner lets go of its deliveries.
+const STORE_AWAY: Duration = Duration::from_secs(60);
+
+/// How long a run that cannot be read is left alone.
+const SHUN: Millis = Millis::from_secs(60);
+
+/// How many published versions may stand in the stored outbox before they are cleared in one go.
+const CLEAR_AT: usize = 512;
+
+/// What came of a batch that is committed and published.
+struct Finished {
+    /// What cannot be carried out, by delivery.
+    unfit: BTreeMap<usize, String>,
+    /// What happened to runs by their effects being refused.
+    failures: BTreeMap<RunId, Vec<Happening>>,
+}
+
+impl Owner {
+    /// Advances runs and publishes what that asks for, however long the store and the broker take. Returns what cannot
+    /// be carried out, by delivery.
+    pub(super) async fn carry_out(
+        &mut self,
+        happenings: BTreeMap<RunId, Vec<Happening>>,
+        shutdown: &CancellationToken,
+    ) -> Result<BTreeMap<usize, String>, Stopped> {
+        if happenings.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (mut happenings, mut unfit) = (happenings, BTreeMap::new());
+        let mut patience = Patience::new(STORE_AWAY);
+        loop {
+            let failure = match advance(&self.engine, &mut self.hot, &happenings).await {
+                Ok(advanced) => match self.finish(advanced, shutdown).await? {
+                    Ok(mut finished) => {
+                        unfit.append(&mut finished.unfit);
+                        if finished.failures.is_empty() {
+                            return Ok(unfit);
+                        }
+                        happenings = finished.failures;
+                        continue;
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            tracing::warn!(queue = self.queue, error = %failure, "the store did not carry out a batch; trying again");
+            if let StoreError::Full(_) = failure {
+                // Removing what has had its time is allowed then, and may be all that helps.
+                self.remove_ended(self.engine.parts.clock.now()).await;
+            }
+            patience.wait(shutdown).await?;
+        }
+    }
+
+    /// Publishes the outboxes of runs that were advanced, answers who asked, and keeps the runs in memory.
+    async fn finish(
+        &mut self,
+        advanced: Advanced,
+        shutdown: &CancellationToken,
+    ) -> Result<Result<Finished, StoreError>, Stopped> {
+        let Advanced { mut runs, answers, unfit, damaged } = advanced;
+        let until = self.engine.parts.clock.now().plus(SHUN);
+        self.shunned.extend(damaged.into_iter().map(|run| (run, until)));
+        let made = outbox::messages(&self.engine, self.queue, &self.packing, &mut self.pages, &mut runs).await;
+        let (messages, unreadable) = match made {
+            Ok(made) => made,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.shunned.extend(unreadable.into_iter().map(|run| (run, until)));
+        let unsent = self.publish(messages, shutdown).await?;
+        let stuck: BTreeSet<RunId> = unsent.stuck.iter().flat_map(unsent::runs_of).collect();
+        self.answer(answers).await;
+        for mut hot in runs {
+            let run = hot.run.head.id;
+            if self.shunned.contains_key(&run) {
+                continue; // its effects stay in its outbox
+            }
+            if stuck.contains(&run) {
+                // Here too. As it is not in memory, the next sweep finds it.
+                self.note_due(&hot);
+                continue;
+            }
+            hot.published.extend(outbox_versions(&hot));
+            hot.outbox.clear();
+            self.keep(hot);
+        }
+        if self.cleared.len() >= CLEAR_AT {
+            self.clear_published().await;
+        }
+        Ok(Ok(Finished { unfit, failures: unsent::failures(&unsent.refused) }))
+    }
+
+    /// Keeps a run in memory, unless it has ended; notes when it is due.
+    fn keep(&mut self, hot: HotRun) {
+        self.note_due(&hot);
+        let gone = if hot.run.head.state.is_ended() { vec![hot] } else { self.hot.put(hot) };
+        let published = gone.into_iter().filter(|hot| !hot.published.is_empty());
+        self.cleared.extend(published.map(|hot| (hot.run.head.id, hot.published)));
+    }
+
+    fn note_due(&mut self, hot: &HotRun) {
+        if let Some(due) = hot.run.head.wake_at {
+            self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+        }
+    }
+}
+
+/// Waits longer each time, and not for ever.
+struct Patience {
+    wait: Duration,
+    left: Duration,
+}
+
+impl Patience {
+    const fn new(left: Duration) -> Self {
+        Self { wait: Duration::from_millis(50), left }
+    }
+
+    async fn wait(&mut self, shutdown: &CancellationToken) -> Result<(), Stopped> {
+        if self.left.is_zero() {
+            return Err(Stopped::Lost);
+        }
+        let wait = self.wait.min(self.left);
+        self.left -= wait;
+        self.wait = (self.wait * 2).min(Duration::from_secs(5));
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Err(Stopped::Asked),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+}
