@@ -6,6 +6,7 @@ mod client;
 mod crashes;
 mod definitions;
 mod jobs;
+mod leases;
 mod orders;
 mod ownership;
 mod processes;
