@@ -33,7 +33,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Start a run, and perhaps watch it
     Run(run::RunArgs),
-    /// Look at runs, cancel them
+    /// Look at runs; cancel, pause, retry them
     #[command(subcommand)]
     Runs(runs::RunsCommand),
     /// Look at stored workflows
@@ -89,6 +89,6 @@ mod tests {
 
     #[test]
     fn every_command_teaches_how_to_use_it() {
-        assert_eq!(check_help(&mut Cli::command(), ""), 22);
+        assert_eq!(check_help(&mut Cli::command(), ""), 26);
     }
 }

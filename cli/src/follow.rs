@@ -9,12 +9,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::failure::{Exit, Failure};
 use crate::http::{Api, Ask, read};
+use crate::output::note;
 use crate::progress::Progress;
 use crate::timeline::{Event, Timeline};
 use crate::views::{HistoryPage, RunView};
 
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often to look what happened within a phase.
+const CATCH_UP_EVERY: Duration = Duration::from_secs(2);
 
 /// How much of a history is asked for at once.
 const PAGE: usize = 200;
@@ -48,27 +52,16 @@ async fn watch(
     timeline: &mut Timeline,
     progress: &mut Progress,
 ) -> Result<(Value, RunView), Failure> {
-    let (mut entry, mut away_since) = (None, None);
+    let mut lookout = Lookout::new(api, run);
+    let mut caught_up: Option<(u32, String, Instant)> = None;
     loop {
-        let answer = match look(api, run).await {
-            Err(failure) if failure.exit == Exit::Unreachable => {
-                let since = *away_since.get_or_insert_with(|| {
-                    progress.say(&format!("{}; trying again", failure.message));
-                    Instant::now()
-                });
-                if since.elapsed() > PATIENCE {
-                    return Err(failure.hint("the run goes on without being watched"));
-                }
-                sleep(LOOK_EVERY).await;
-                continue;
-            }
-            answer => answer?,
-        };
-        away_since = None;
-        let view: RunView = read(answer.clone())?;
-        if entry != Some(view.entry) || view.is_over() {
-            entry = Some(view.entry);
+        let Some((answer, view)) = lookout.look(|words| progress.say(words)).await? else { continue };
+        let is_known = caught_up.as_ref().is_some_and(|(entry, state, at)| {
+            (*entry, state) == (view.entry, &view.state) && at.elapsed() < CATCH_UP_EVERY
+        });
+        if !is_known || view.is_over() {
             catch_up(api, run, timeline).await?;
+            caught_up = Some((view.entry, view.state.clone(), Instant::now()));
         }
         progress.show(&view, timeline, SystemClock.now());
         if view.is_over() || until.is_some_and(|until| Instant::now() >= until) {
@@ -77,10 +70,58 @@ async fn watch(
     }
 }
 
-/// The run as it is a moment later, or as soon as it is over.
-async fn look(api: &Api, run: &str) -> Result<Value, Failure> {
-    let query = vec![("wait", Millis::from(LOOK_EVERY).to_string())];
-    api.get(&["v1", "runs", run], Ask { query, wait: LOOK_EVERY }).await
+/// Waits until a run that is being canceled has ended, and tells what it waits for.
+pub(crate) async fn until_ended(api: &Api, run: &str) -> Result<RunView, Failure> {
+    let (mut lookout, mut told) = (Lookout::new(api, run), None);
+    loop {
+        let Some((_, view)) = lookout.look(note).await? else { continue };
+        if view.state != "canceling" {
+            return Ok(view);
+        }
+        if let Some(waits) = view.waiting_for.filter(|waits| told.as_ref() != Some(waits)) {
+            note(&format!("{run} waits for {waits}"));
+            told = Some(waits);
+        }
+    }
+}
+
+/// Looks at a run again and again. A server that goes away for a while is waited for.
+struct Lookout<'a> {
+    api: &'a Api,
+    run: &'a str,
+    away_since: Option<Instant>,
+}
+
+impl<'a> Lookout<'a> {
+    const fn new(api: &'a Api, run: &'a str) -> Self {
+        Self { api, run, away_since: None }
+    }
+
+    /// The run as it is a moment later, or as soon as it is over; nothing while the server is away.
+    async fn look(&mut self, tell: impl Fn(&str)) -> Result<Option<(Value, RunView)>, Failure> {
+        let query = vec![("wait", Millis::from(LOOK_EVERY).to_string())];
+        let answer: Result<Value, Failure> =
+            self.api.get(&["v1", "runs", self.run], Ask { query, wait: LOOK_EVERY }).await;
+        match answer {
+            Err(failure) if failure.exit == Exit::Unreachable => {
+                let since = *self.away_since.get_or_insert_with(|| {
+                    tell(&format!("{}; trying again", failure.message));
+                    Instant::now()
+                });
+                if since.elapsed() > PATIENCE {
+                    return Err(failure.hint("the run goes on without being watched"));
+                }
+                sleep(LOOK_EVERY).await;
+                Ok(None)
+            }
+            answer => {
+                self.away_since = None;
+                let answer = answer?;
+                let view = read(answer.clone())?;
+                Ok(Some((answer, view)))
+            }
+        }
+    }
 }
 
 /// Folds in what happened since.

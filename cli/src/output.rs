@@ -206,7 +206,7 @@ pub(crate) fn state_cell(state: &str) -> Cell {
     let color = match state {
         "succeeded" => Color::Green,
         "failed" => Color::Red,
-        "halted" => Color::Yellow,
+        "halted" | "paused" => Color::Yellow,
         "running" => Color::Cyan,
         _ => return Cell::new(state),
     };
@@ -218,7 +218,7 @@ pub(crate) fn state_text(state: &str, paint: Paint) -> String {
     match state {
         "succeeded" => paint.green(state),
         "failed" => paint.red(state),
-        "halted" => paint.yellow(state),
+        "halted" | "paused" => paint.yellow(state),
         "running" => paint.cyan(state),
         _ => paint.bold(state),
     }

@@ -8,7 +8,7 @@ use phasework_workflows::time::{Millis, Timestamp};
 
 use crate::length::words;
 use crate::output::{Paint, Stream, note};
-use crate::timeline::{Tally, Timeline, Visit};
+use crate::timeline::{News, Tally, Timeline, Visit};
 use crate::views::{HandlerView, RunView};
 
 /// How often a line tells of progress within a phase.
@@ -24,7 +24,7 @@ const NAME_WIDTH: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Progress {
     screen: Screen,
-    /// How many visits have been told of as left.
+    /// How much of the news has been told.
     told: usize,
     /// What the run looked like when something last changed, and when that was.
     moved: Option<(RunView, Timestamp)>,
@@ -47,10 +47,13 @@ impl Progress {
 
     /// Shows how far the run is now.
     pub(crate) fn show(&mut self, run: &RunView, timeline: &Timeline, now: Timestamp) {
-        while let Some(visit) = timeline.visits.get(self.told).filter(|visit| visit.left_at.is_some()) {
-            self.say(&left(visit, self.paint));
-            self.told += 1;
+        for news in timeline.news.iter().skip(self.told) {
+            self.say(&match news {
+                News::Left(visit) => left(visit, self.paint),
+                News::Happened(words) => format!("{} {words}", self.paint.yellow("•")),
+            });
         }
+        self.told = timeline.news.len();
         let waits = self.waits(run, now);
         match &mut self.screen {
             Screen::Bars(bars) => bars.show(run, waits, self.paint),
@@ -61,7 +64,7 @@ impl Progress {
     /// What the run waits for, once it stands still.
     fn waits<'r>(&mut self, run: &'r RunView, now: Timestamp) -> Option<&'r str> {
         match &self.moved {
-            Some((before, since)) if before.entry == run.entry && before.handlers == run.handlers => {
+            Some((before, since)) if is_alike(before, run) => {
                 run.waiting_for.as_deref().filter(|_| now.since(*since) >= STANDS_AFTER)
             }
             _ => {
@@ -94,10 +97,18 @@ impl Drop for Progress {
     }
 }
 
+/// Whether nothing has moved between two looks at a run.
+fn is_alike(before: &RunView, after: &RunView) -> bool {
+    (&before.state, before.entry, &before.handlers) == (&after.state, after.entry, &after.handlers)
+}
+
 /// A phase that was left, on one line.
 fn left(visit: &Visit, paint: Paint) -> String {
-    let failed = visit.status.as_deref() == Some("failed");
-    let mark = if failed { paint.red("✘") } else { paint.green("✔") };
+    let mark = match visit.status.as_deref() {
+        Some("failed") => paint.red("✘"),
+        Some("abandoned") => paint.yellow("–"),
+        _ => paint.green("✔"),
+    };
     let took = visit.took().map(words).unwrap_or_default();
     let tallies: Vec<_> = visit.tallies.iter().map(Tally::words).collect();
     let line = format!("{mark} {:<NAME_WIDTH$} {took:>7}  {}", visit.phase, tallies.join("; "));
@@ -135,7 +146,7 @@ impl Bars {
                 bar.set_length(total);
             }
             bar.set_position(handler.done + handler.failed);
-            bar.set_message(troubles(handler, paint));
+            bar.set_message(remarks(handler, paint));
         }
     }
 
@@ -172,16 +183,13 @@ fn title(handler: &HandlerView) -> String {
     format!("{}{}", handler.name, version.unwrap_or_default())
 }
 
-/// What did not go well in a handler's jobs.
-fn troubles(handler: &HandlerView, paint: Paint) -> String {
-    let mut troubles = Vec::new();
-    if handler.retried > 0 {
-        troubles.push(paint.yellow(&format!("{} retried", handler.retried)));
-    }
-    if handler.failed > 0 {
-        troubles.push(paint.red(&format!("{} failed", handler.failed)));
-    }
-    troubles.join(", ")
+/// What is out of the ordinary among a handler's jobs.
+fn remarks(handler: &HandlerView, paint: Paint) -> String {
+    let HandlerView { retried, failed, leased, .. } = handler;
+    let retried = (*retried > 0).then(|| paint.yellow(&format!("{retried} retried")));
+    let failed = (*failed > 0).then(|| paint.red(&format!("{failed} failed")));
+    let leased = (*leased > 0).then(|| paint.dim(&format!("{leased} leased")));
+    [retried, failed, leased].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Lines in a log.
@@ -243,6 +251,7 @@ mod tests {
             (visit("succeeded", vec![]), "✔ fetching            1.5s"),
             (visit("succeeded", vec![tally(0)]), "✔ fetching            1.5s  H 3/3, 2 retried"),
             (visit("failed", vec![tally(1)]), "✘ fetching            1.5s  H 2/3, 1 failed, 2 retried"),
+            (visit("abandoned", vec![tally(0)]), "– fetching            1.5s  H 3/3, 2 retried"),
         ] {
             assert_eq!(left(&visit, Paint(false)), expected);
         }

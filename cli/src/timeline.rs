@@ -4,6 +4,7 @@ use phasework_workflows::time::{Millis, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::length::moment;
 use crate::views::CauseView;
 
 /// Something that happened to a run.
@@ -13,7 +14,7 @@ pub(crate) struct Event {
     pub(crate) n: u64,
     /// When.
     pub(crate) at: Timestamp,
-    /// What: `started`, `entered`, `pinned`, `finished`, `halted`, `ended`.
+    /// What: `started`, `entered`, `pinned`, `finished`, `paused`…
     pub(crate) kind: String,
     /// What it says about that.
     pub(crate) fields: Value,
@@ -44,6 +45,7 @@ impl Event {
     /// In a few words.
     pub(crate) fn words(&self) -> String {
         let text = |field| self.text(field).unwrap_or("?");
+        let reason = self.text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
         match self.kind.as_str() {
             "started" => format!("started, of revision {}", text("revision")),
             "entered" => {
@@ -51,21 +53,51 @@ impl Event {
                 format!("entered `{}`{}", text("phase"), if by_error { ", because of an error" } else { "" })
             }
             "pinned" => format!("took {} {}", text("handler"), text("version")),
-            "finished" => {
-                let tallies: Vec<_> = self.tallies().iter().map(Tally::words).collect();
-                let about = if tallies.is_empty() { String::new() } else { format!(": {}", tallies.join(", ")) };
-                format!("phase {}{about}", text("status"))
-            }
+            "finished" => format!("phase {}{}", text("status"), self.came_to()),
+            "abandoned" => format!("phase abandoned{}", self.came_to()),
             "halted" => match self.cause() {
                 Some(cause) => format!("halted {}", cause.words()),
                 None => "halted".to_owned(),
             },
-            "ended" => {
-                let reason = self.text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
-                format!("ended {}{reason}", text("state"))
+            "lost" => format!("lost {} of {}: {}; sent out again", self.jobs(), text("handler"), self.loss()),
+            "retried" if self.fields.get("jobs") == Some(&0.into()) => format!("told to try again{reason}"),
+            "retried" => format!("told to try {} again{reason}", self.jobs()),
+            "rerun" => format!("told to enter `{}` anew{reason}", text("phase")),
+            "paused" | "resumed" => format!("{}{reason}", self.kind),
+            "canceling" => {
+                let deadline = self.fields.get("deadline").cloned().and_then(|at| serde_json::from_value(at).ok());
+                format!("being canceled, until {}{reason}", deadline.map_or("?".to_owned(), moment))
             }
+            "ended" => format!("ended {}{reason}", text("state")),
             other => other.to_owned(),
         }
+    }
+
+    /// Whether it is neither the beginning nor the end of a visit, and worth a word to who watches.
+    fn is_notable(&self) -> bool {
+        ["lost", "paused", "resumed", "retried", "canceling", "rerun"].contains(&self.kind.as_str())
+    }
+
+    fn jobs(&self) -> String {
+        match self.fields.get("jobs").and_then(Value::as_u64) {
+            Some(1) => "1 job".to_owned(),
+            count => format!("{} jobs", count.unwrap_or_default()),
+        }
+    }
+
+    fn loss(&self) -> &str {
+        match self.text("why") {
+            Some("probe") => "nothing was heard of them",
+            Some("recovery") => "the broker or the store had lost messages",
+            Some("moved") => "nobody hosts their version any more",
+            why => why.unwrap_or("?"),
+        }
+    }
+
+    /// What the handlers of a phase came to, after a colon.
+    fn came_to(&self) -> String {
+        let tallies: Vec<_> = self.tallies().iter().map(Tally::words).collect();
+        if tallies.is_empty() { String::new() } else { format!(": {}", tallies.join(", ")) }
     }
 
     fn tallies(&self) -> Vec<Tally> {
@@ -125,7 +157,7 @@ pub(crate) struct Visit {
     pub(crate) entered_at: Timestamp,
     /// When it was left, or the run ended in it.
     pub(crate) left_at: Option<Timestamp>,
-    /// `succeeded` or `failed`, once it has finished.
+    /// `succeeded` or `failed`, once it has finished; `abandoned` when it was left before.
     pub(crate) status: Option<String>,
     /// What its handlers came to.
     pub(crate) tallies: Vec<Tally>,
@@ -138,11 +170,22 @@ impl Visit {
     }
 }
 
+/// Something that who watches is told once, in its turn.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum News {
+    /// A visit was left.
+    Left(Visit),
+    /// Something happened in between.
+    Happened(String),
+}
+
 /// What happened to a run, phase by phase.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Timeline {
     /// The visits, in their order.
     pub(crate) visits: Vec<Visit>,
+    /// What is to be told, in its order.
+    pub(crate) news: Vec<News>,
     /// The number of the last event that is folded in.
     pub(crate) last: u64,
 }
@@ -154,6 +197,9 @@ impl Timeline {
             return;
         }
         self.last = event.n;
+        if event.is_notable() {
+            self.news.push(News::Happened(event.words()));
+        }
         match event.kind.as_str() {
             "entered" => {
                 self.leave(event.at);
@@ -173,6 +219,13 @@ impl Timeline {
                     visit.tallies = event.tallies();
                 }
             }
+            "abandoned" => {
+                if let Some(visit) = self.visits.last_mut() {
+                    visit.status = Some("abandoned".to_owned());
+                    visit.tallies = event.tallies();
+                }
+                self.leave(event.at);
+            }
             "ended" => self.leave(event.at),
             _ => {}
         }
@@ -181,6 +234,7 @@ impl Timeline {
     fn leave(&mut self, at: Timestamp) {
         if let Some(visit) = self.visits.last_mut().filter(|visit| visit.left_at.is_none()) {
             visit.left_at = Some(at);
+            self.news.push(News::Left(visit.clone()));
         }
     }
 }
@@ -222,6 +276,64 @@ mod tests {
             "ended canceled: enough",
         ];
         assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn orders_and_losses_are_told_in_a_few_words() {
+        let tally = json!([{ "name": "H", "total": 3, "done": 2, "failed": 0, "retried": 0 }]);
+        for (what, expected) in [
+            (
+                json!({ "what": "lost", "entry": 1, "handler": "H", "jobs": 3, "why": "probe" }),
+                "lost 3 jobs of H: nothing was heard of them; sent out again",
+            ),
+            (
+                json!({ "what": "lost", "entry": 1, "handler": "H", "jobs": 1, "why": "moved" }),
+                "lost 1 job of H: nobody hosts their version any more; sent out again",
+            ),
+            (json!({ "what": "paused" }), "paused"),
+            (json!({ "what": "resumed", "reason": "mended" }), "resumed: mended"),
+            (
+                json!({ "what": "retried", "entry": 1, "jobs": 2, "reason": "mended" }),
+                "told to try 2 jobs again: mended",
+            ),
+            (json!({ "what": "retried", "entry": 1, "jobs": 0 }), "told to try again"),
+            (json!({ "what": "rerun", "phase": "a" }), "told to enter `a` anew"),
+            (json!({ "what": "abandoned", "entry": 1, "handlers": tally }), "phase abandoned: H 2/3"),
+            (
+                json!({ "what": "canceling", "deadline": "2026-01-31T12:00:10Z", "reason": "enough" }),
+                "being canceled, until 2026-01-31 12:00:10.000: enough",
+            ),
+            (json!({ "what": "of-tomorrow" }), "of-tomorrow"),
+        ] {
+            let mut event = what;
+            (event["n"], event["at"]) = (json!(1), json!("2026-01-31T12:00:00Z"));
+            assert_eq!(Event::read(&event).unwrap().words(), expected);
+        }
+    }
+
+    #[test]
+    fn what_happens_in_between_is_told_in_its_turn() {
+        let mut timeline = Timeline::default();
+        let history = [
+            json!({ "what": "entered", "entry": 1, "phase": "a" }),
+            json!({ "what": "paused" }),
+            json!({ "what": "resumed" }),
+            json!({ "what": "abandoned", "entry": 1, "handlers": [] }),
+            json!({ "what": "rerun", "phase": "a" }),
+            json!({ "what": "entered", "entry": 2, "phase": "a" }),
+            json!({ "what": "ended", "state": "canceled" }),
+        ];
+        for (mut event, n) in history.into_iter().zip(1..) {
+            (event["n"], event["at"]) = (json!(n), json!("2026-01-31T12:00:00Z"));
+            timeline.add(&Event::read(&event).unwrap());
+        }
+        let happened = |words: &str| News::Happened(words.to_owned());
+        let [paused, resumed] = ["paused", "resumed"].map(happened);
+        let rerun = happened("told to enter `a` anew");
+        let [first, second] = [0, 1].map(|visit: usize| News::Left(timeline.visits[visit].clone()));
+        assert_eq!(timeline.news, [paused, resumed, first, rerun, second]);
+        let status = timeline.visits.iter().map(|visit| visit.status.as_deref()).collect::<Vec<_>>();
+        assert_eq!(status, [Some("abandoned"), None]);
     }
 
     #[test]

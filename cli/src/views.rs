@@ -92,9 +92,15 @@ pub(crate) struct RunView {
 }
 
 impl RunView {
-    /// Whether nothing changes any more, or nothing does by itself.
+    /// Whether nothing changes any more, or nothing does until the cause of a failure is mended. A run that is paused or
+    /// being canceled is not over.
     pub(crate) fn is_over(&self) -> bool {
-        self.state != "running"
+        self.has_ended() || self.state == "halted"
+    }
+
+    /// Whether nothing changes any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        ["succeeded", "failed", "canceled"].contains(&self.state.as_str())
     }
 
     /// How long it took, or takes up to now.
@@ -147,7 +153,17 @@ pub(crate) struct HandlerView {
     #[serde(default)]
     pub(crate) in_flight: u64,
     #[serde(default)]
+    pub(crate) leased: u64,
+    #[serde(default)]
     pub(crate) waiting: u64,
+}
+
+/// What an order came to.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct OrderedView {
+    pub(crate) state: String,
+    #[serde(default)]
+    pub(crate) changed: bool,
 }
 
 /// A page of runs.

@@ -1,5 +1,7 @@
 //! Submits runs and waits for them, over a coordinator's HTTP API. Hosts no handlers and sees no broker.
 
+mod order;
+
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
@@ -8,9 +10,11 @@ use phasework_workflows::Payload;
 use phasework_workflows::id::RunId;
 use phasework_workflows::time::Millis;
 use reqwest::{Method, RequestBuilder, StatusCode, Url};
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
+
+pub use self::order::{Order, Ordered};
 
 /// How long a coordinator may take to answer, besides the time it is asked to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -140,7 +144,7 @@ pub struct RunView {
     pub workflow: String,
     /// The revision of the workflow.
     pub revision: String,
-    /// `running`, `halted`, `succeeded`, `failed` or `canceled`.
+    /// `running`, `halted`, `paused`, `canceling`, `succeeded`, `failed` or `canceled`.
     pub state: String,
     /// The phase it is in.
     pub phase: String,
@@ -237,7 +241,7 @@ impl Client {
         self.ask(self.request(Method::GET, &format!("v1/runs/{run}"))?).await
     }
 
-    /// Waits until the run has ended, or halts.
+    /// Waits until the run has ended, or halts; also through a pause.
     ///
     /// # Errors
     /// [`ClientError::NotEnded`] when it has not within `timeout`.
@@ -271,15 +275,6 @@ impl Client {
     ) -> Result<T, ClientError> {
         let run = self.submit(submission).await?.run;
         self.wait(run, timeout).await?.result()
-    }
-
-    /// Ends the run as `canceled`, unless it has ended before.
-    ///
-    /// # Errors
-    /// When the coordinator is not available or does not know the run.
-    pub async fn cancel(&self, run: RunId, reason: &str) -> Result<(), ClientError> {
-        let request = self.request(Method::POST, &format!("v1/runs/{run}/cancel"))?;
-        self.ask(request.json(&serde_json::json!({ "reason": reason }))).await.map(|IgnoredAny| ())
     }
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {

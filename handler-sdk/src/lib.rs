@@ -78,7 +78,7 @@ mod ticket;
 mod watchdog;
 mod worker;
 
-pub use client::{Client, ClientError, RunView, Submission, Submitted};
+pub use client::{Client, ClientError, Order, Ordered, RunView, Submission, Submitted};
 pub use context::Context;
 pub use error::HandlerError;
 pub use health::WorkerHealth;

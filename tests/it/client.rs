@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use phasework_engine::api::{ApiConfig, router, serve};
-use phasework_sdk::{Client, ClientError, Context, HandlerError, Submission};
+use phasework_sdk::{Client, ClientError, Context, HandlerError, Order, Submission};
 use phasework_tests::World;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ async fn a_client_submits_and_waits(mut world: World) {
     let failed = client.submit_and_wait::<Value>(&Submission::define(&one("Bad")), patience).await;
     let Err(ClientError::NotSucceeded(view)) = failed else { panic!("{failed:?}") };
     assert!(view.is_halted(), "{view:?}");
-    client.cancel(view.run, "never mind").await.expect("a halted run can be canceled");
+    client.order(view.run, &Order::cancel().reason("never mind")).await.expect("a halted run can be canceled");
     assert_eq!(client.run(view.run).await.expect("the run is there").state, "canceled");
 
     let wrong = json!({ "workflow": "wrong", "phases": { "a": { "is_initial": true, "transitions_to": "b" } } });

@@ -99,7 +99,7 @@ async fn play(args: &DemoArgs, scene: &Scene, interrupts: &mut Interrupts) -> Ou
         watched = follow(api, run, None) => Some(watched?),
     };
     let Some(watched) = watched else {
-        api.post::<Value>(&["v1", "runs", run, "cancel"], &json!({ "reason": "Ctrl-C" })).await?;
+        api.post::<Value>(&["v1", "runs", run, "cancel"], &json!({ "reason": "Ctrl-C", "deadline": "0s" })).await?;
         note("the run is canceled");
         return Ok(Exit::Interrupted);
     };

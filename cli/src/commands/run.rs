@@ -16,7 +16,7 @@ use crate::http::{Api, Server, read};
 use crate::interrupt::Interrupts;
 use crate::length::{parse_duration, words};
 use crate::output::{Format, Stream, note, say, say_json, state_text};
-use crate::views::{CauseView, RunView, Submitted};
+use crate::views::{RunView, Submitted};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -158,19 +158,27 @@ fn say_result(run: &RunView) -> Result<(), Failure> {
 pub(crate) fn verdict(run: &RunView) -> Outcome {
     let paint = Stream::Err.paint();
     let (state, took) = (state_text(&run.state, paint), words(run.took(SystemClock.now())));
-    let cause = run.error.as_ref().map(CauseView::words);
+    let cause = run.error.as_ref().map(|cause| format!(": {}", cause.words())).unwrap_or_default();
     match run.state.as_str() {
         "succeeded" => {
             note(&format!("{} run {state} after {took}", paint.green("✔")));
             Ok(Exit::Good)
         }
-        "running" => {
+        "paused" => {
+            let message = format!("the run has not ended after {took}; it is paused in phase `{}`", run.phase);
+            Err(Failure::new(Exit::Bad, message).hint(format!("`phasework runs resume {}` lets it go on", run.run)))
+        }
+        _ if !run.is_over() => {
             let message = format!("the run has not ended after {took}; it is in phase `{}`", run.phase);
             Err(Failure::new(Exit::Bad, message).hint(format!("it goes on; `phasework runs show {}`", run.run)))
         }
-        _ => {
-            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        "halted" => {
             let failure = Failure::new(Exit::Bad, format!("the run {state} after {took}{cause}"));
+            Err(failure.hint(format!("`phasework runs retry {}` tries again what failed, once it is mended", run.run)))
+        }
+        _ => {
+            let was = if run.state == "canceled" { "was " } else { "" };
+            let failure = Failure::new(Exit::Bad, format!("the run {was}{state} after {took}{cause}"));
             Err(failure.hint(format!("`phasework runs show {}` tells more", run.run)))
         }
     }

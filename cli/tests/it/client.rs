@@ -59,7 +59,7 @@ fn runs_are_started_listed_shown_and_canceled() {
         ),
         (&["runs", "show", &waiting, "--output", "json"], 0, &["\"history\": [", "\"failures\": []"]),
         (&["runs", "cancel", &waiting, "--reason", "enough"], 0, &["canceled"]),
-        (&["runs", "cancel", &waiting], 0, &["had ended before: canceled"]),
+        (&["runs", "cancel", &waiting], 0, &["was canceled before"]),
         (&["runs", "show", &waiting], 0, &["state     canceled after", "ended canceled: enough"]),
         (&["runs", "list", "--state", "live"], 0, &["no runs"]),
         (&["runs", "show", "0199a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b"], 4, &["error: there is no run 0199a2b3"]),
@@ -73,7 +73,7 @@ fn runs_are_started_listed_shown_and_canceled() {
     assert_eq!(list["counts"]["ended"], 3);
     let ended = list["runs"].as_array().unwrap().iter().find(|run| run["workflow"] == "pass").unwrap();
     let id = ended["run"].as_str().unwrap();
-    place.check(&["runs", "cancel", id], 1, &["had ended before: succeeded"]);
+    place.check(&["runs", "cancel", id], 1, &["error: a run that has succeeded cannot be canceled"]);
 }
 
 #[test]

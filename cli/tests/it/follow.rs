@@ -22,7 +22,7 @@ fn the_exit_code_is_the_runs() {
         (&["greet.json", "--data", three], 0, &["✔ greeting", "Greeter 3/3", "\"hello Cy\""]),
         (&["greet.json", "--data", three, "--output", "json"], 0, &["\"state\": \"succeeded\"", "\"output\": {"]),
         (&["fail.json"], 1, &["the run failed after", "in phase `breaking`, Breaker job 0: the glass is broken"]),
-        (&["halt.json"], 1, &["the run halted after", "the glass is broken", "`phasework runs show "]),
+        (&["halt.json"], 1, &["the run halted after", "the glass is broken", "`phasework runs retry "]),
         (
             &["wait.json", "--timeout", "1s"],
             1,

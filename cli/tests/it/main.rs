@@ -8,5 +8,6 @@ mod command;
 mod demo;
 mod follow;
 mod offline;
+mod orders;
 mod serve;
 mod server;

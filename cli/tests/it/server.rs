@@ -41,9 +41,15 @@ pub(crate) const FAIL: &str = r#"{ "workflow": "fail",
                             "handlers": ["Breaker"] },
               "end": { "is_final": true }, "broken": { "is_final": true } } }"#;
 
-/// A workflow whose handler fails for good, and nothing is said about where that leads.
-pub(crate) const HALT: &str = r#"{ "workflow": "halt",
+/// A workflow whose handler fails for good, and nothing is said about where that leads. With the data
+/// `{"mended": true}` it does not, and gives that.
+pub(crate) const HALT: &str = r#"{ "workflow": "halt", "output": "{{ outputs.breaking.Breaker }}",
   "phases": { "breaking": { "is_initial": true, "transitions_to": "end", "handlers": ["Breaker"] },
+              "end": { "is_final": true } } }"#;
+
+/// A workflow whose handler stays until it is told to stop.
+pub(crate) const STAY: &str = r#"{ "workflow": "stay",
+  "phases": { "staying": { "is_initial": true, "transitions_to": "end", "handlers": ["Stayer"] },
               "end": { "is_final": true } } }"#;
 
 /// A server. It stops with this value.
@@ -71,6 +77,7 @@ impl Server {
         let worker = Worker::new(Arc::clone(&broker))
             .handler("Greeter", "1.0.0", greet)
             .handler("Breaker", "1.0.0", break_down)
+            .handler("Stayer", "1.0.0", stay)
             .run_until(over.clone());
         let worker = runtime.spawn(async { worker.await.unwrap() });
         Self { url, broker, engine: Some(engine), worker: Some(worker), over, runtime }
@@ -125,6 +132,12 @@ async fn greet(name: String, _: Context) -> Result<String, HandlerError> {
     Ok(format!("hello {name}"))
 }
 
-async fn break_down(_: Value, _: Context) -> Result<Value, HandlerError> {
-    Err(HandlerError::fail("the glass is broken"))
+/// Fails unless the run's data says that all is mended.
+async fn break_down(data: Value, _: Context) -> Result<Value, HandlerError> {
+    if data["mended"] == true { Ok(data) } else { Err(HandlerError::fail("the glass is broken")) }
+}
+
+async fn stay(_: Value, ctx: Context) -> Result<(), HandlerError> {
+    ctx.canceled().await;
+    Err(HandlerError::fail("it was told to stop"))
 }

@@ -122,6 +122,34 @@ async fn answers_about_a_run_that_waits() {
 }
 
 #[tokio::test]
+async fn answers_to_orders() {
+    let world = World::new(&["Echo"]).await;
+    world.apply(ECHO).await;
+    let run = world.submit("echo", "order-5").await;
+    let path = |action: &str| format!("/v1/runs/{run}/{action}");
+    // Its job has to be out: what is canceled otherwise ends at once.
+    while world.get(&format!("/v1/runs/{run}")).await.json()["handlers"][0]["in_flight"] != 1 {
+        tokio::task::yield_now().await;
+    }
+    check(&world, "run-paused", "POST", &path("pause"), r#"{"reason": "lunch"}"#).await;
+    check(&world, "run-paused-view", "GET", &format!("/v1/runs/{run}"), "").await;
+    check(&world, "run-paused-before", "POST", &path("pause"), "").await;
+    check(&world, "run-not-to-be-retried", "POST", &path("retry"), "").await;
+    check(&world, "run-resumed", "POST", &path("resume"), "").await;
+    world.work("Echo", |_| Err(JobError::new("error", "the printer is on fire").for_good())).await;
+    assert_eq!(world.get(&format!("/v1/runs/{run}?wait=30s")).await.json()["state"], "halted");
+    check(&world, "run-retried", "POST", &path("retry"), r#"{"reason": "it is out", "data": {"n": 1}}"#).await;
+    check(&world, "run-rerun", "POST", &path("rerun"), r#"{"phase": "work", "data": {"n": 1}}"#).await;
+    check(&world, "run-rerun-nowhere", "POST", &path("rerun"), r#"{"phase": "wrok"}"#).await;
+    check(&world, "run-canceling", "POST", &path("cancel"), r#"{"deadline": "30s", "reason": "enough"}"#).await;
+    check(&world, "run-canceling-view", "GET", &format!("/v1/runs/{run}"), "").await;
+    check(&world, "run-cancel-wrong", "POST", &path("cancel"), r#"{"deadline": "25h"}"#).await;
+    check(&world, "run-canceled-at-once", "POST", &path("cancel"), r#"{"deadline": "0s"}"#).await;
+    check(&world, "run-orders-history", "GET", &path("history?after=3"), "").await;
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn answers_about_dead_letters() {
     let world = World::new(&[]).await;
     let letter = |id: &str, body: &str| DeadLetter {

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use phasework_sdk::{Client, ClientError, Submission};
+use phasework_sdk::{Client, ClientError, Order, Submission};
 use serde_json::{Value, json};
 
 use crate::bench::run;
@@ -129,10 +129,36 @@ async fn waiting_ends_when_the_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_run_is_canceled() {
-    let (api, client) = Api::serve(&[(200, json!({ "run": run(7), "state": "canceled" }))]).await;
-    client.cancel(run(7), "no longer needed").await.unwrap();
-    assert_eq!(api.asked(), [format!("POST /v1/runs/{}/cancel {{\"reason\":\"no longer needed\"}}", run(7))]);
+async fn waiting_goes_on_until_the_end() {
+    let states = ["paused", "running", "canceling", "canceled"];
+    let (api, client) = Api::serve(&states.map(|state| view(state, json!({})))).await;
+    assert_eq!(client.wait(run(7), LONG).await.unwrap().state, "canceled");
+    assert_eq!(api.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn orders_are_given() {
+    let rows = [
+        (Order::cancel(), "cancel {}"),
+        (
+            Order::cancel().deadline(Duration::from_secs(90)).reason("no longer needed"),
+            r#"cancel {"deadline":"90s","reason":"no longer needed"}"#,
+        ),
+        (Order::cancel().deadline(Duration::ZERO), r#"cancel {"deadline":"0s"}"#),
+        (Order::pause(), "pause {}"),
+        (Order::resume().reason("mended"), r#"resume {"reason":"mended"}"#),
+        (Order::retry().data(&json!({ "n": 1.50 })), r#"retry {"data":{"n":1.5}}"#),
+        (Order::rerun().phase("first").data("text"), r#"rerun {"phase":"first","data":"text"}"#),
+    ];
+    let answer = || (200, json!({ "run": run(7), "state": "paused", "changed": false, "new": 1 }));
+    let (api, client) = Api::serve(&rows.clone().map(|_| answer())).await;
+    for (order, expected) in rows {
+        let ordered = client.order(run(7), &order).await.unwrap();
+        assert_eq!((ordered.run, ordered.changed, &*ordered.state), (run(7), false, "paused"));
+        assert_eq!(api.asked().last().unwrap(), &format!("POST /v1/runs/{}/{expected}", run(7)));
+    }
+    let unwritable = Order::retry().data(&std::collections::BTreeMap::from([((1, 2), 3)]));
+    assert!(matches!(client.order(run(7), &unwritable).await, Err(ClientError::Malformed(_))));
 }
 
 #[tokio::test]

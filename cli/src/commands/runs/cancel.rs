@@ -1,47 +1,80 @@
-//! `phasework runs cancel`: ends a run.
+//! `phasework runs cancel`: ends runs, and waits until their jobs have stopped.
+
+use std::time::Duration;
 
 use clap::Args;
-use phasework_workflows::id::RunId;
-use serde_json::{Value, json};
+use phasework_workflows::time::Millis;
+use serde_json::Value;
 
+use super::order::{Carried, Details, Order, OrderArgs, give};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::http::{Api, Server};
-use crate::output::{Format, Stream, note, say, say_json, state_text};
+use crate::follow::until_ended;
+use crate::http::Api;
+use crate::interrupt::Interrupts;
+use crate::length::parse_duration;
+use crate::output::note;
 
 const EXAMPLES: &str = "\
 Examples:
   phasework runs cancel 0199a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b --reason 'wrong input'
+  phasework runs cancel ID ID --deadline 5m     let running jobs take five minutes to stop
+  phasework runs cancel ID --deadline 0s        wait for nothing
+  phasework runs cancel ID --no-wait
 
-Exit code 1 when the run had ended otherwise before. Canceling again changes nothing.";
+Jobs that run are told to stop; the run has ended once they have, or when the deadline is over. Until then this command
+waits; Ctrl-C stops waiting, not the order. Exit code 1 when a run had ended otherwise before. Canceling again changes
+nothing, but for an earlier deadline.";
 
-/// Cancel a run
+/// Cancel runs
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct CancelArgs {
-    /// The run
-    #[arg(value_name = "ID")]
-    run: RunId,
-    /// Why; kept in the run's history
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
     #[command(flatten)]
-    server: Server,
+    order: OrderArgs,
+    /// How long running jobs may go on; 10s if not given
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    deadline: Option<Duration>,
+    /// Do not wait for the end
+    #[arg(long)]
+    no_wait: bool,
 }
 
-/// Cancels a run.
+/// Cancels runs.
 pub(crate) async fn run(args: CancelArgs) -> Outcome {
-    let api = Api::new(&args.server)?;
-    let run = args.run.to_string();
-    let answer: Value = api.post(&["v1", "runs", &run, "cancel"], &json!({ "reason": args.reason })).await?;
-    let state = answer.get("state").and_then(Value::as_str).unwrap_or("?").to_owned();
-    let changed = answer.get("changed").and_then(Value::as_bool) == Some(true);
-    match args.output {
-        Format::Table if changed => say(&format!("{run} {}\n", state_text(&state, Stream::Out.paint())))?,
-        Format::Table => note(&format!("{run} had ended before: {state}")),
-        format => say_json(&answer, format)?,
+    let deadline = args.deadline.map(|deadline| Millis::from(deadline).to_string());
+    let details = Details { deadline, ..Details::default() };
+    let (api, mut report) = give(&args.order, Order::Cancel, details).await?;
+    let mut is_interrupted = false;
+    if !args.no_wait {
+        let mut interrupts = Interrupts::listen()?;
+        let waited = tokio::select! {
+            biased;
+            _ = interrupts.next() => {
+                is_interrupted = true;
+                Ok(())
+            }
+            waited = wait(&api, &mut report.carried) => waited,
+        };
+        if let Err(failure) = waited {
+            failure.tell();
+            report.tell(args.order.output)?;
+            return Ok(failure.exit);
+        }
     }
-    if state == "canceled" { Ok(Exit::Good) } else { Err(Failure::silent(Exit::Bad)) }
+    let exit = report.tell(args.order.output)?;
+    if is_interrupted {
+        note("what is being canceled ends without being watched");
+        return Ok(Exit::Interrupted);
+    }
+    Ok(exit)
+}
+
+/// Waits for the end of those that are being canceled.
+async fn wait(api: &Api, carried: &mut [Carried]) -> Result<(), Failure> {
+    for one in carried.iter_mut().filter(|one| one.state == "canceling") {
+        let ended = until_ended(api, &one.run).await?;
+        one.answer["state"] = Value::String(ended.state.clone());
+        (one.state, one.changed) = (ended.state, true);
+    }
+    Ok(())
 }

@@ -114,7 +114,7 @@ fn handlers(handlers: &[HandlerView]) -> String {
     if handlers.is_empty() {
         return String::new();
     }
-    let mut rows = Rows::new(&["HANDLER", "VERSION", "DONE", "OF", "FAILED", "RETRIED", "OUT", "WAITING"]);
+    let mut rows = Rows::new(&["HANDLER", "VERSION", "DONE", "OF", "FAILED", "RETRIED", "OUT", "LEASED", "WAITING"]);
     for handler in handlers {
         rows.add(vec![
             cell(&handler.name),
@@ -124,6 +124,7 @@ fn handlers(handlers: &[HandlerView]) -> String {
             alarming(handler.failed, Color::Red),
             alarming(handler.retried, Color::Yellow),
             number(handler.in_flight),
+            number(handler.leased),
             number(handler.waiting),
         ]);
     }
