@@ -5,6 +5,7 @@ mod bad_input;
 mod client;
 mod crashes;
 mod definitions;
+mod disk;
 mod jobs;
 mod leases;
 mod orders;

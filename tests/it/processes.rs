@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A process that is killed when this is dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
     /// Ends it as `kill -9` does.
@@ -50,9 +50,9 @@ impl Drop for Process {
 }
 
 /// Real parts, and what was started on them.
-struct Site {
+pub(crate) struct Site {
     broker: String,
-    store: String,
+    pub(crate) store: String,
     prefix: String,
     directory: tempfile::TempDir,
     http: reqwest::Client,
@@ -67,7 +67,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 impl Site {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let Some(Setting::Real { broker, store }) = Setting::real() else {
             eprintln!("not run: no real parts were started; `cargo xtask test` does");
             return None;
@@ -84,7 +84,7 @@ impl Site {
     }
 
     /// Starts a coordinator on a free port; returns it with its address once it answers.
-    async fn coordinator(&self) -> (Process, String) {
+    pub(crate) async fn coordinator(&self) -> (Process, String) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address").to_string();
         drop(listener);
@@ -106,7 +106,7 @@ impl Site {
         (process, url)
     }
 
-    fn worker(&self, hang_at: Option<u64>) -> Process {
+    pub(crate) fn worker(&self, hang_at: Option<u64>) -> Process {
         self.worker_with(hang_at.map(|index| ("HANG_AT", index.to_string())).as_slice())
     }
 
@@ -129,7 +129,7 @@ impl Site {
     }
 
     /// The lines of the ledger, each with how often it stands there.
-    fn ledger(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn ledger(&self) -> BTreeMap<String, u64> {
         let mut lines = BTreeMap::new();
         for line in std::fs::read_to_string(self.ledger_path()).unwrap_or_default().lines() {
             *lines.entry(line.to_owned()).or_default() += 1;
@@ -137,14 +137,14 @@ impl Site {
         lines
     }
 
-    async fn submit(&self, url: &str, body: &Value) -> String {
+    pub(crate) async fn submit(&self, url: &str, body: &Value) -> String {
         let answer = self.http.post(format!("{url}/v1/runs")).json(body).send().await.expect("the API answers");
         let answer: Value = answer.error_for_status().expect("it is accepted").json().await.expect("JSON");
         answer["run"].as_str().expect("a run id").to_owned()
     }
 
     /// The run, once it has ended.
-    async fn wait(&self, url: &str, run: &str) -> Value {
+    pub(crate) async fn wait(&self, url: &str, run: &str) -> Value {
         let started = Instant::now();
         loop {
             let asked = self.http.get(format!("{url}/v1/runs/{run}?wait=10s")).send().await.expect("the API answers");
@@ -158,7 +158,7 @@ impl Site {
 }
 
 /// Looks again and again until `holds`.
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !holds().await {
         assert!(started.elapsed() < PATIENCE, "in vain: {what}");
@@ -166,12 +166,12 @@ async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
-fn block_on(scenario: impl Future<Output = ()>) {
+pub(crate) fn block_on(scenario: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime can be built").block_on(scenario);
 }
 
-fn definition(jobs: u64) -> Value {
+pub(crate) fn definition(jobs: u64) -> Value {
     json!({
         "workflow": "processes",
         "phases": {

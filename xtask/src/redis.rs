@@ -3,9 +3,10 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::install::Needed;
 use crate::services::{Starting, free_ports, log_file};
@@ -26,14 +27,41 @@ pub struct Redis {
     directory: PathBuf,
     port: u16,
     append_fsync: &'static str,
+    disk_mb: Option<u32>,
     server: Option<Tied>,
 }
+
+/// Becomes a command that alone sees a disk of that size in a directory.
+const ON_A_DISK: &str = r#"mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@""#;
 
 impl Redis {
     /// A Redis that runs `program` in `directory`, not started yet. `append_fsync` is its setting of that name.
     pub fn prepare(program: &Path, directory: &Path, append_fsync: &'static str) -> Result<Self> {
         let [port] = free_ports()?;
-        Ok(Self { program: program.to_owned(), directory: directory.to_owned(), port, append_fsync, server: None })
+        Ok(Self {
+            program: program.to_owned(),
+            directory: directory.to_owned(),
+            port,
+            append_fsync,
+            disk_mb: None,
+            server: None,
+        })
+    }
+
+    /// Gives it a disk of its own of that size, in memory; what is on it goes when it ends. An error says that this
+    /// machine does not let us.
+    pub fn with_disk(mut self, megabytes: u32) -> Result<Self> {
+        let mut attempt = on_a_disk(megabytes, &self.directory);
+        let attempt = Tied::spawn(attempt.arg("true").stdout(Stdio::null()).stderr(Stdio::null()))?.wait()?;
+        ensure!(attempt.success(), "this machine does not let us mount a disk in memory (`unshare --mount`)");
+        self.disk_mb = Some(megabytes);
+        Ok(self)
+    }
+
+    /// Where its directory can be seen from outside while it runs.
+    pub fn disk(&self) -> Option<PathBuf> {
+        let directory = self.directory.strip_prefix("/").ok()?;
+        Some(Path::new("/proc").join(self.server.as_ref()?.id().to_string()).join("root").join(directory))
     }
 
     /// Its address.
@@ -52,7 +80,14 @@ impl Redis {
         let log = self.directory.join("output.log");
         let (out, err) = log_file(&log)?;
         eprintln!("xtask: starting {} on port {port}", self.program.display());
-        let mut command = tied::command(&self.program);
+        let mut command = match self.disk_mb {
+            None => tied::command(&self.program),
+            Some(megabytes) => {
+                let mut command = on_a_disk(megabytes, &self.directory);
+                command.arg(&self.program);
+                command
+            }
+        };
         // As production is told to run it: an append-only file, nothing evicted.
         command.arg("--port").arg(port.to_string()).arg("--dir").arg(&self.directory);
         command.args(["--bind", "127.0.0.1", "--daemonize", "no", "--save", "", "--maxmemory-policy", "noeviction"]);
@@ -72,6 +107,13 @@ impl Redis {
     pub fn kill(&mut self) {
         self.server = None;
     }
+}
+
+fn on_a_disk(megabytes: u32, directory: &Path) -> Command {
+    let mut command = tied::command("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-c", ON_A_DISK, "sh"]);
+    command.arg(format!("{megabytes}m")).arg(directory);
+    command
 }
 
 /// Sends a `PING`; whatever is not a `PONG` is an error.

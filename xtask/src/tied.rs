@@ -54,6 +54,11 @@ impl Tied {
         self.child.try_wait()
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends the process a signal (`STOP`, `CONT`, `TERM`), not to others in its group.
     pub fn signal(&self, name: &str) -> io::Result<()> {
         let status = Command::new("kill").arg("-s").arg(name).arg(self.child.id().to_string()).status()?;

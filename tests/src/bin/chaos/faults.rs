@@ -8,6 +8,7 @@ use futures::stream::FuturesUnordered;
 use phasework_workflows::time::{Clock as _, SystemClock, Timestamp};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::proxy::Proxy;
 use crate::schedule::{Fault, Part, Planned};
 use crate::site::Site;
 
@@ -80,6 +81,9 @@ async fn inject(site: &Site, fault: Fault, begun: Instant) -> Result<Strike> {
         Some(part) => Some(site.turn(part).await),
         None => None,
     };
+    if let Fault::Cut(part, _) | Fault::Stall(part, ..) | Fault::HalfOpen(part, _) = fault {
+        until_carrying(site.proxy(part)).await?;
+    }
     let at = SystemClock.now();
     println!("chaos: {:5.1} s  {fault:?}", begun.elapsed().as_secs_f64());
     match fault {
@@ -92,11 +96,7 @@ async fn inject(site: &Site, fault: Fault, begun: Instant) -> Result<Strike> {
             site.with_store(|store| store.stop().map_err(Into::into).and_then(|()| store.start())).await?;
         }
         Fault::Crash(part, down) => crash(site, part, down).await?,
-        Fault::Cut(part, one_in) => {
-            if site.proxy(part).cut(one_in) == 0 {
-                bail!("there was no connection to cut");
-            }
-        }
+        Fault::Cut(part, one_in) => site.proxy(part).cut(one_in),
         Fault::Stall(part, one_in, length) => {
             let held = site.proxy(part).hold(one_in);
             sleep(length).await;
@@ -106,6 +106,18 @@ async fn inject(site: &Site, fault: Fault, begun: Instant) -> Result<Strike> {
         Fault::Fill(part, length) => fill(site, part, length).await?,
     }
     Ok(Strike { fault, at, over: SystemClock.now() })
+}
+
+/// A connection that is not there cannot break: waits until others have come back.
+async fn until_carrying(proxy: &Proxy) -> Result<()> {
+    let begun = Instant::now();
+    while proxy.carrying() == 0 {
+        if begun.elapsed() > Duration::from_secs(60) {
+            bail!("nobody connects any more");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 async fn crash(site: &Site, part: Part, down: Duration) -> Result<()> {

@@ -98,8 +98,8 @@ pub(crate) fn draw(rng: &mut Rng, length: Duration) -> Vec<Planned> {
 }
 
 fn every_kind(rng: &mut Rng, length: Duration) -> Vec<Fault> {
-    // A long chaos also has freezes that outlast every heartbeat.
-    let longest_freeze = if length > Duration::from_secs(600) && rng.u8(..5) == 0 { 300 } else { 15 };
+    // Heartbeats find out after 20 s or so. A long chaos also has freezes that outlast everything else.
+    let longest_freeze = if length > Duration::from_secs(600) && rng.u8(..5) == 0 { 300 } else { 30 };
     let seconds = |rng: &mut Rng, longest: u64| Duration::from_millis(rng.u64(1000..=longest * 1000));
     let coordinator = |rng: &mut Rng| Program::Coordinator(rng.usize(..COORDINATORS));
     let worker = |rng: &mut Rng| Program::Worker(rng.usize(..WORKERS));
