@@ -15,15 +15,18 @@ pub(crate) struct Arguments {
     /// What decides about faults and runs; without it, one that is printed
     #[arg(long)]
     seed: Option<u64>,
+    /// Leave logs, ledgers and data where they are even when all is well, and say where
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Builds and runs it. The status is that of the chaos.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    Ok(if passes(arguments.minutes, arguments.seed)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if passes(arguments.minutes, arguments.seed, arguments.keep)? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Whether everything held.
-pub(crate) fn passes(minutes: u32, seed: Option<u64>) -> Result<bool> {
+pub(crate) fn passes(minutes: u32, seed: Option<u64>, keep: bool) -> Result<bool> {
     let mut build = tied::cargo();
     build.args(["build", "--package", "phasework", "--package", "phasework-tests", "--bins"]);
     let status = Tied::spawn(&mut build).and_then(Tied::wait).context("cannot run cargo")?;
@@ -33,6 +36,7 @@ pub(crate) fn passes(minutes: u32, seed: Option<u64>) -> Result<bool> {
     let mut chaos = tied::cargo();
     chaos.args(["run", "--quiet", "--package", "phasework-tests", "--bin", "chaos", "--"]);
     chaos.args(["--minutes", &minutes.to_string()]);
+    chaos.args(keep.then_some("--keep"));
     chaos.args(seed.map(|seed| format!("--seed={seed}")));
     let status = Tied::spawn(&mut chaos).and_then(Tied::wait).context("cannot run the chaos")?;
     Ok(status.success())

@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     drop(services);
     // What has the services to itself: it kills them.
     if chaos_too(arguments) {
-        match crate::chaos::passes(1, None) {
+        match crate::chaos::passes(1, None, arguments.keep) {
             Ok(true) => tally.passed += 1,
             Ok(false) => fail(&mut tally, "the chaos (see above)".into()),
             Err(error) => fail(&mut tally, format!("the chaos: {error:#}")),

@@ -85,7 +85,8 @@ async fn inject(site: &Site, fault: Fault, begun: Instant) -> Result<Strike> {
         until_carrying(site.proxy(part)).await?;
     }
     let at = SystemClock.now();
-    println!("chaos: {:5.1} s  {fault:?}", begun.elapsed().as_secs_f64());
+    let from = begun.elapsed().as_secs_f64();
+    println!("chaos: {from:5.1} s  {fault:?}");
     match fault {
         Fault::Kill(program, down) => site.process(program).kill(down).await?,
         Fault::Freeze(program, length) => site.process(program).freeze(length).await?,
@@ -104,6 +105,10 @@ async fn inject(site: &Site, fault: Fault, begun: Instant) -> Result<Strike> {
         }
         Fault::HalfOpen(part, one_in) => drop(site.proxy(part).hold(one_in)),
         Fault::Fill(part, length) => fill(site, part, length).await?,
+    }
+    let to = begun.elapsed().as_secs_f64();
+    if to > from + 1.0 {
+        println!("chaos: {to:5.1} s  over after {:.1} s: {}", to - from, fault.kind());
     }
     Ok(Strike { fault, at, over: SystemClock.now() })
 }

@@ -41,6 +41,9 @@ struct Arguments {
     /// What decides about faults and runs
     #[arg(long)]
     seed: Option<u64>,
+    /// Leave logs, ledgers and data where they are even when all is well
+    #[arg(long)]
+    keep: bool,
 }
 
 fn main() -> Result<ExitCode> {
@@ -67,7 +70,7 @@ fn main() -> Result<ExitCode> {
         if !passed {
             println!("chaos: again with `cargo xtask chaos --minutes {} --seed {seed}`", arguments.minutes);
         }
-        site.end(passed)?;
+        site.end(passed && !arguments.keep)?;
         Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }

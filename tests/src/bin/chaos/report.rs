@@ -13,7 +13,7 @@ use crate::load::Submitted;
 use crate::schedule::kinds;
 
 /// So many runs at least have to be under way whenever a fault strikes.
-const LEAST_UNDER_WAY: usize = 20;
+const LEAST_UNDER_WAY: usize = 10;
 
 /// So many runs at least have to be done in each minute of faults.
 const LEAST_RUNS_A_MINUTE: f64 = 100.0;
