@@ -40,7 +40,7 @@ impl Turn<'_> {
         let mut accepted = self.ranges_done(place, done);
         let mut outputs = Vec::new();
         for outcome in outcomes {
-            if !self.is_current(place, outcome.index, outcome.attempt) {
+            if !self.is_current(place, outcome.index, outcome.attempt) || self.is_with_its_worker(place, outcome) {
                 continue;
             }
             accepted += 1;
@@ -83,6 +83,13 @@ impl Turn<'_> {
             None => attempt == 1,
             Some(exception) => attempt == exception.attempt && exception.state.is_out(),
         }
+    }
+
+    /// The message of a leased job came again, because its acknowledgement was lost. Whoever has the lease has the job.
+    fn is_with_its_worker(&self, place: usize, outcome: &Outcome) -> bool {
+        let state = self.run.jobs[place].exception(outcome.index).map(|exception| exception.state);
+        let came_twice = outcome.error.as_ref().is_some_and(|error| &*error.kind == "redelivered");
+        outcome.status == Status::Returned && came_twice && matches!(state, Some(ExceptionState::Leased(_)))
     }
 
     /// Jobs done on their first attempt; how many that are news. However many ranges there are and whatever they

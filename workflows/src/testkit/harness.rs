@@ -14,7 +14,8 @@ use crate::message::outcome::{JobError, Outcome, Status};
 use crate::payload::Payload;
 use crate::run::audit::ensure;
 use crate::run::{
-    Effect, Event, Ignored, Listing, Moment, Question, Resolution, Run, RunState, Stage, Step, apply, start,
+    Effect, Event, ExceptionState, Ignored, Listing, Moment, Question, Resolution, Run, RunState, Stage, Step, apply,
+    start,
 };
 use crate::time::{Millis, Timestamp};
 
@@ -362,6 +363,10 @@ impl Harness {
             let entry = self.run.head.entry.number;
             for index in 0..handler.cursor {
                 let JobStatus::Out(attempt) = JobStatus::of(&self.run, place, index) else { continue };
+                let state = self.run.jobs[place].exception(index).map(|exception| exception.state);
+                if matches!(state, Some(ExceptionState::Leased(_))) {
+                    continue; // it is with whoever has the lease
+                }
                 let mut jobs = self.jobs.iter();
                 let is_out = jobs.any(|job| {
                     (job.entry, job.index, job.attempt) == (entry, index, attempt) && job.handler == handler.name

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::Check;
 use crate::definition::{Phase, Workflow};
-use crate::id::{Attempt, EntryNo, JobIndex, Nonce};
+use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce};
 use crate::message::event::{ControlAction, PhaseStatus};
 use crate::message::notice::LifecycleEvent;
-use crate::message::outcome::Status;
+use crate::message::outcome::{Outcome, Status};
 use crate::run::audit::allowed;
 use crate::run::audit::ensure;
 use crate::run::{Effect, Event, ExceptionState, Run, RunState, Stage, Step};
@@ -225,7 +225,11 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
         let gets_tries = had_failed && is_order(event, ControlAction::Retry);
         let sent = sent.get(&index).map_or(&[][..], Vec::as_slice);
         let report = match old {
-            JobStatus::Out(attempt) if can_count => reported(event, &handler.name, index, attempt),
+            JobStatus::Out(attempt) if can_count => {
+                let state = before.jobs[place].exception(index).map(|it| it.state);
+                let is_leased = matches!(state, Some(ExceptionState::Leased(_)));
+                reported(event, (&handler.name, index, attempt), is_leased)
+            }
             _ => None,
         };
         let fits = match (old, report, new) {
@@ -261,8 +265,13 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
             retried += u64::from(tries(after) - tries(before));
         }
         if (old, new) != (JobStatus::Ended, JobStatus::Ended) && new == JobStatus::Ended {
-            done += u64::from(report == Some(Status::Done));
-            failed += u64::from(report != Some(Status::Done));
+            let has_failed = report != Some(Status::Done);
+            done += u64::from(!has_failed);
+            failed += u64::from(has_failed);
+            let record = after.jobs[place].exception(index).map(|it| it.state == ExceptionState::Failed);
+            ensure(record == has_failed.then_some(true), "counted-once", || {
+                format!("{} {index} has failed: {has_failed}, and its record says {record:?}", handler.name)
+            })?;
         }
     }
     ensure((done, failed, retried) == (handler.done, handler.failed, handler.retried), "counted-once", || {
@@ -286,8 +295,12 @@ fn dispatched(effects: &[Effect], place: usize) -> BTreeMap<JobIndex, Vec<Attemp
     sent
 }
 
-/// What the event first says of this attempt.
-fn reported(event: &Event, name: &crate::id::HandlerName, index: JobIndex, attempt: Attempt) -> Option<Status> {
+/// What the event first says of this attempt. That the message of a leased job came again says nothing of it.
+fn reported(
+    event: &Event,
+    (name, index, attempt): (&HandlerName, JobIndex, Attempt),
+    is_leased: bool,
+) -> Option<Status> {
     let Event::JobsFinished { handler, done, outcomes, .. } = event else { return None };
     if handler != name {
         return None;
@@ -296,5 +309,10 @@ fn reported(event: &Event, name: &crate::id::HandlerName, index: JobIndex, attem
     if attempt == 1 && done.iter().any(in_range) {
         return Some(Status::Done);
     }
-    outcomes.iter().find(|outcome| (outcome.index, outcome.attempt) == (index, attempt)).map(|outcome| outcome.status)
+    let came_again = |outcome: &Outcome| {
+        let kind = outcome.error.as_ref().map(|error| &*error.kind);
+        is_leased && outcome.status == Status::Returned && kind == Some("redelivered")
+    };
+    let mut outcomes = outcomes.iter().filter(|outcome| (outcome.index, outcome.attempt) == (index, attempt));
+    outcomes.find(|outcome| !came_again(outcome)).map(|outcome| outcome.status)
 }

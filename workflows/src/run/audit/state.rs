@@ -62,7 +62,8 @@ fn check_counters(handler: &HandlerEntry, jobs: &JobSet) -> Check {
     let really_waiting = jobs.exceptions().filter(|(_, exception)| waits(exception.state)).count() as u64;
     ensure(really_waiting == *waiting, "counted-once", || format!("{name}: {really_waiting} wait, counted {waiting}"))?;
     let really_failed = jobs.exceptions().filter(|(_, it)| it.state == ExceptionState::Failed).count() as u64;
-    ensure(really_failed == *failed, "counted-once", || format!("{name}: {really_failed} failed, counted {failed}"))?;
+    // Fewer in an entry that was begun by a version that kept no records of them.
+    ensure(really_failed <= *failed, "counted-once", || format!("{name}: {really_failed} failed, counted {failed}"))?;
     let really_leased =
         jobs.exceptions().filter(|(_, it)| matches!(it.state, ExceptionState::Leased(_))).count() as u64;
     let leased = handler.leased;

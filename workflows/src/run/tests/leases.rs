@@ -17,6 +17,7 @@ fn a_lease_holds_a_job_and_runs_out() {
             ("lease:a:0 done:a:0", "running work#1, a out 1 done 1"),
             ("lease:a:0 fail:a:0", "running work#1, a out 1 waiting 1, in 1s"),
             ("lease:a:0 lease:a:0 draining:a:0", "running work#1, a out 2"),
+            ("lease:a:0 redelivered:a:0=stale", "running work#1, a out 2 leased 1, in 30s"),
             ("lease:a:7=stale lease:b:0=unknown-handler", "running work#1, a out 2"),
             ("done:a:1 lease:a:0 29999 lease:a:0 look=nothing-due", "running work#1, a out 1 leased 1 done 1, in 1m"),
         ],

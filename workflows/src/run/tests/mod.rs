@@ -10,6 +10,7 @@ mod outcomes;
 mod phases;
 mod random;
 mod recipes;
+mod upgrade;
 
 use crate::definition::Workflow;
 use crate::testkit::{HandlerBuilder, Harness, Outside, final_phase, phase, workflow};
