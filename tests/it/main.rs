@@ -13,6 +13,7 @@ mod ownership;
 mod processes;
 mod retention;
 mod sharing;
+mod silence;
 mod unsent;
 
 use std::future::Future;
