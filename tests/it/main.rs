@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod client;
+mod consumer_timeout;
 mod crashes;
 mod definitions;
 mod disk;

@@ -1,6 +1,6 @@
 //! Jobs that vanish without anybody being told: silence is noticed, and what is lost goes out again.
 
-use phasework_broker::{Address, Broker as _};
+use phasework_broker::Address;
 use phasework_sdk::{Context, HandlerError, Worker};
 use phasework_tests::{Ledger, World, submit, wait};
 use phasework_workflows::run::{HistoryKind, LostWhy, RunState};
