@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{apply, audit, completions, dead, demo, run, runs, serve, validate, version, workers, workflows};
+use crate::commands::{
+    apply, audit, completions, dead, demo, doctor, run, runs, serve, validate, version, workers, workflows,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Audit(audit::AuditArgs),
     /// Run the engine: coordinators and the HTTP API
     Serve(Box<serve::ServeArgs>),
+    /// Look at broker, store and engine: what is well, what is not, what to do
+    Doctor(doctor::DoctorArgs),
     /// See a workflow run: everything in one process, nothing to install
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell
@@ -89,6 +93,6 @@ mod tests {
 
     #[test]
     fn every_command_teaches_how_to_use_it() {
-        assert_eq!(check_help(&mut Cli::command(), ""), 26);
+        assert_eq!(check_help(&mut Cli::command(), ""), 27);
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
-use crate::views::{ErrorEnvelope, ErrorView};
+use crate::views::{ErrorEnvelope, ErrorView, ReadinessView};
 
 /// How long a server may take to answer, besides the time it is asked to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
@@ -68,6 +68,15 @@ impl Api {
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], ask: Ask<'_>) -> Result<T, Failure> {
         let request = self.request(Method::GET, path).query(&ask.query).timeout(ANSWER_TIMEOUT + ask.wait);
         self.send(request).await
+    }
+
+    /// Why the server cannot work now; nothing when it can. Needs no token.
+    pub(crate) async fn reasons_not_ready(&self) -> Result<Vec<String>, Failure> {
+        let request = self.request(Method::GET, &["health", "ready"]);
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let readiness = answer.json::<ReadinessView>().await;
+        let readiness = readiness.map_err(|error| self.foreign(&format!("cannot be read: {}", chain(&error))))?;
+        Ok(readiness.reasons)
     }
 
     /// Orders something, with a JSON body.

@@ -57,6 +57,12 @@ impl ProblemView {
     }
 }
 
+/// Whether a server can work.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ReadinessView {
+    pub(crate) reasons: Vec<String>,
+}
+
 /// An accepted submission.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Submitted {

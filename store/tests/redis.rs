@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use phasework_store::SharedStore;
 use phasework_store::conformance::{SharedSubject, Subject, examine};
 use phasework_store::redis::{RedisOptions, RedisStore};
+use phasework_store::{SharedStore, Store as _};
 use redis::aio::MultiplexedConnection;
 
 struct OnRedis {
@@ -83,4 +83,21 @@ async fn it_keeps_the_promises() {
         return;
     };
     examine(|| async { Arc::new(OnRedis::new(&url).await) as SharedSubject }).await;
+}
+
+#[tokio::test]
+async fn it_says_of_itself_how_it_is_set_up() {
+    let Ok(url) = std::env::var("PHASEWORK_TEST_STORE_URL") else {
+        eprintln!("not run: PHASEWORK_TEST_STORE_URL is not set");
+        return;
+    };
+    let subject = OnRedis::new(&url).await;
+    let store = RedisStore::connect(&subject.options).unwrap();
+    let before = store.server().await.unwrap();
+    assert!(before.format.is_none() && subject.keys().await.is_empty(), "asking writes nothing: {before:?}");
+    store.check().await.unwrap();
+    let after = store.server().await.unwrap();
+    assert_eq!(after.format.as_deref(), Some("1"));
+    assert!(after.info.contains_key("used_memory") && after.time >= before.time, "{after:?}");
+    assert!(after.settings.contains_key("maxmemory-policy") && after.settings.contains_key("appendfsync"));
 }

@@ -1,15 +1,17 @@
 //! The broker on RabbitMQ, 3.10 to 4.x.
 //!
 //! In reading order: [`RabbitMq`] here is one program's door; `topology` names everything; `wire` is one connection,
-//! `line` keeps one up for ever; `publisher`, `outlet` and `parcel` write, `consumer`, `inbox` and `feeder` read; `properties` and
-//! `errors` translate. It does without lapin's own recovery, which would bring channels back unseen: a lost connection
-//! is made anew with all that belongs on it, and everyone on it knows.
+//! `line` keeps one up for ever; `publisher`, `outlet` and `parcel` write, `consumer`, `inbox` and `feeder` read;
+//! `properties` and `errors` translate; `look` is for who asks whether all is well. It does without lapin's own recovery,
+//! which would bring channels back unseen: a lost connection is made anew with all that belongs on it, and everyone on
+//! it knows.
 
 mod consumer;
 mod errors;
 mod feeder;
 mod inbox;
 mod line;
+mod look;
 mod outlet;
 mod parcel;
 mod properties;
@@ -34,6 +36,7 @@ use self::errors::{NOT_FOUND, broker_error, code};
 use self::feeder::{Feeder, Intake};
 use self::inbox::Inbox;
 use self::line::{Line, Link};
+pub use self::look::{Found, Server};
 use self::publisher::Publisher;
 use self::topology::Topology;
 use self::wire::Dialer;

@@ -1,6 +1,7 @@
 //! The RabbitMQ adapter on a real RabbitMQ: every promise of the port, and what no other broker has: connections that
 //! break, queues that others made. `PHASEWORK_TEST_BROKER_URL` says where it is; without it nothing is run, and said so.
 
+mod looks;
 mod outages;
 mod proxy;
 mod strangers;

@@ -15,7 +15,7 @@ use phasework_broker::{Address, Broker, BrokerError, PublishError, Subscription}
 use crate::{connect, insist, jobs, message, options, subscribe, url, wait_for, within};
 
 /// A program that is not ours.
-async fn stranger(url: &str) -> (Connection, Channel) {
+pub(crate) async fn stranger(url: &str) -> (Connection, Channel) {
     let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("RabbitMQ");
     let channel = connection.create_channel().await.expect("a channel");
     (connection, channel)

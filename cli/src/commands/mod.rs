@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod serve;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command) -> Outcome {
         Command::Workers(args) => workers::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Serve(args) => serve::run(*args).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Completions(args) => completions::run(&args),
         Command::Version(args) => version::run(&args),

@@ -6,6 +6,7 @@
 mod client;
 mod command;
 mod demo;
+mod doctor;
 mod follow;
 mod offline;
 mod orders;

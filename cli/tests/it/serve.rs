@@ -4,7 +4,7 @@ use crate::command::{Place, Running};
 use crate::server::PASS;
 
 /// Reads the log up to where the API listens, and gives its address.
-fn address(serving: &mut Running) -> String {
+pub(crate) fn address(serving: &mut Running) -> String {
     let line = serving.until("phasework listens on http://");
     let rest = &line[line.find("http://").unwrap()..];
     rest.split([' ', '"']).next().unwrap().to_owned()

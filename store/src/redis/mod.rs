@@ -3,7 +3,7 @@
 //!
 //! In reading order: [`keys`] names every key, [`record`] says how things are packed, [`commit`] writes and [`load`]
 //! reads a run, [`payloads`] has what is large, [`find`] and [`list`] the indexes, [`remove`] the end of a run,
-//! [`catalog`] what belongs to no run; [`check`] looks at the server, [`link`] talks to it.
+//! [`catalog`] what belongs to no run; [`check`] and [`server`] look at the server, [`link`] talks to it.
 
 mod catalog;
 mod check;
@@ -16,6 +16,7 @@ mod load;
 mod payloads;
 mod record;
 mod remove;
+mod server;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use phasework_workflows::time::Timestamp;
 
 use self::keys::{InputsName, Keys};
 use self::link::Link;
+pub use self::server::Server;
 use crate::turns::Turns;
 use crate::{Commit, CommitError, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow};
 
