@@ -14,6 +14,8 @@ Examples:
   phasework run search.json --data '{\"q\":\"rust\"}' --follow
   phasework runs list --state live
 
+--url and --token may stand before the command or behind it.
+
 Exit codes:
   0  done
   1  the run failed, was canceled or halted; or what was asked about is bad
@@ -26,6 +28,12 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "phasework", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
+    /// As of the command; taken before it, too
+    #[arg(long, global = true, hide = true, value_name = "URL")]
+    url: Option<String>,
+    /// As of the command; taken before it, too
+    #[arg(long, global = true, hide = true, value_name = "TOKEN")]
+    token: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -136,3 +136,21 @@ fn a_token_is_asked_for_and_never_shown() {
         server.place().with("PHASEWORK_TOKEN", "s3cret").check(&["runs", "list", "--help"], 0, &["PHASEWORK_TOKEN"]);
     assert!(!help.out.contains("s3cret"));
 }
+
+#[test]
+fn the_server_is_named_before_the_command_or_behind_it() {
+    let server = Server::with_token(Some("s3cret"));
+    let (place, url) = (Place::new(), server.url.as_str());
+    let rows: [&[&str]; 5] = [
+        &["--url", url, "--token", "s3cret", "runs", "list"],
+        &["runs", "--url", url, "list", "--token", "s3cret"],
+        &["--token", "s3cret", "runs", "list", "--url", url],
+        &["runs", "list", "--url", url, "--token", "s3cret"],
+        &["--url", "http://127.0.0.1:1", "runs", "list", "--url", url, "--token", "s3cret"],
+    ];
+    for arguments in rows {
+        place.check(arguments, 0, &["no runs"]);
+    }
+    let elsewhere = Place::new().with("PHASEWORK_API", "http://127.0.0.1:1").with("PHASEWORK_TOKEN", "wr0ng");
+    elsewhere.check(rows[0], 0, &["no runs"]);
+}
