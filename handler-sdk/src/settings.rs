@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use phasework_workflows::id::check_name;
 use phasework_workflows::message::lease;
+use phasework_workflows::time::Millis;
 
 /// Where the broker is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Settings {
         let concurrency = given(CONCURRENCY).and_then(&mut read_slots);
         let mut length = |name, expected, makes_sense: fn(Duration) -> bool| {
             let text = given(name)?;
-            let length = read_length(&text).filter(|&length| makes_sense(length));
+            let length = text.parse::<Millis>().ok().map(Duration::from).filter(|&length| makes_sense(length));
             length.or_else(|| complain(&mut problems, name, expected, &text))
         };
         let drain_timeout = length(DRAIN_TIMEOUT, "a length such as `25s` or `2m`", |_| true);
@@ -93,20 +94,6 @@ fn read_url(given: Option<String>) -> Result<String, String> {
         // The address may hold a password, so it is not repeated.
         _ => Err(format!("{URL} is no address of a broker, such as amqp://127.0.0.1:5672")),
     }
-}
-
-/// Reads `1500ms`, `25s`, `2m`, `1h`.
-fn read_length(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let unit_ms = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(unit_ms).map(Duration::from_millis)
 }
 
 #[cfg(test)]
