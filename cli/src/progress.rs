@@ -8,7 +8,7 @@ use phasework_workflows::time::{Millis, Timestamp};
 
 use crate::length::words;
 use crate::output::{Paint, Stream, note};
-use crate::timeline::{News, Tally, Timeline, Visit};
+use crate::timeline::{News, Timeline, Visit};
 use crate::views::{HandlerView, RunView};
 
 /// How often a line tells of progress within a phase.
@@ -110,7 +110,7 @@ fn left(visit: &Visit, paint: Paint) -> String {
         _ => paint.green("✔"),
     };
     let took = visit.took().map(words).unwrap_or_default();
-    let tallies: Vec<_> = visit.tallies.iter().map(Tally::words).collect();
+    let tallies: Vec<_> = visit.tallies.iter().map(HandlerView::words).collect();
     let line = format!("{mark} {:<NAME_WIDTH$} {took:>7}  {}", visit.phase, tallies.join("; "));
     line.trim_end().to_owned()
 }
@@ -217,7 +217,7 @@ impl Lines {
         if self.last_at.is_some_and(|last| now.since(last) < LINE_EVERY) {
             return;
         }
-        let tallies: Vec<_> = run.handlers.iter().map(|handler| tally(handler).words()).collect();
+        let tallies: Vec<_> = run.handlers.iter().map(HandlerView::words).collect();
         let line = tallies.join("; ");
         if !line.is_empty() && line != self.last {
             note(&format!("  {}: {line}", run.phase));
@@ -226,18 +226,20 @@ impl Lines {
     }
 }
 
-fn tally(handler: &HandlerView) -> Tally {
-    let HandlerView { name, total, done, failed, retried, .. } = handler.clone();
-    Tally { handler: name, total, done, failed, retried }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_phase_that_was_left_is_one_line() {
-        let tally = |failed| Tally { handler: "H".into(), total: Some(3), done: 3 - failed, failed, retried: 2 };
+        let tally = |failed| HandlerView {
+            name: "H".into(),
+            total: Some(3),
+            done: 3 - failed,
+            failed,
+            retried: 2,
+            ..HandlerView::default()
+        };
         let visit = |status: &str, tallies| Visit {
             entry: 1,
             phase: "fetching".into(),

@@ -1,11 +1,10 @@
 //! What happened to a run, phase by phase: a history, read as a server tells it, folded into visits. Shows nothing.
 
 use phasework_workflows::time::{Millis, Timestamp};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::length::moment;
-use crate::views::CauseView;
+use crate::views::{CauseView, HandlerView};
 
 /// Something that happened to a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,11 +95,11 @@ impl Event {
 
     /// What the handlers of a phase came to, after a colon.
     fn came_to(&self) -> String {
-        let tallies: Vec<_> = self.tallies().iter().map(Tally::words).collect();
+        let tallies: Vec<_> = self.tallies().iter().map(HandlerView::words).collect();
         if tallies.is_empty() { String::new() } else { format!(": {}", tallies.join(", ")) }
     }
 
-    fn tallies(&self) -> Vec<Tally> {
+    fn tallies(&self) -> Vec<HandlerView> {
         let tallies = self.fields.get("handlers").cloned().unwrap_or_default();
         serde_json::from_value(tallies).unwrap_or_default()
     }
@@ -112,35 +111,6 @@ impl Event {
             fields.extend(error);
         }
         serde_json::from_value(cause).ok()
-    }
-}
-
-/// What a handler came to within an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct Tally {
-    #[serde(alias = "name")]
-    pub(crate) handler: String,
-    #[serde(default)]
-    pub(crate) total: Option<u64>,
-    #[serde(default)]
-    pub(crate) done: u64,
-    #[serde(default)]
-    pub(crate) failed: u64,
-    #[serde(default)]
-    pub(crate) retried: u64,
-}
-
-impl Tally {
-    /// `PageDownloader 36/37, 1 failed, 4 retried`.
-    pub(crate) fn words(&self) -> String {
-        let total = self.total.map_or("?".to_owned(), |total| total.to_string());
-        let mut words = format!("{} {}/{total}", self.handler, self.done);
-        for (count, what) in [(self.failed, "failed"), (self.retried, "retried")] {
-            if count > 0 {
-                words.push_str(&format!(", {count} {what}"));
-            }
-        }
-        words
     }
 }
 
@@ -160,7 +130,7 @@ pub(crate) struct Visit {
     /// `succeeded` or `failed`, once it has finished; `abandoned` when it was left before.
     pub(crate) status: Option<String>,
     /// What its handlers came to.
-    pub(crate) tallies: Vec<Tally>,
+    pub(crate) tallies: Vec<HandlerView>,
 }
 
 impl Visit {

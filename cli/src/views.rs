@@ -142,9 +142,10 @@ impl CauseView {
     }
 }
 
-/// How far a handler of the current entry is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// How far a handler of an entry is, or what it came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(crate) struct HandlerView {
+    #[serde(alias = "handler")]
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) version: Option<String>,
@@ -162,6 +163,20 @@ pub(crate) struct HandlerView {
     pub(crate) leased: u64,
     #[serde(default)]
     pub(crate) waiting: u64,
+}
+
+impl HandlerView {
+    /// `PageDownloader 36/37, 1 failed, 4 retried`.
+    pub(crate) fn words(&self) -> String {
+        let total = self.total.map_or("?".to_owned(), |total| total.to_string());
+        let mut words = format!("{} {}/{total}", self.name, self.done);
+        for (count, what) in [(self.failed, "failed"), (self.retried, "retried")] {
+            if count > 0 {
+                words.push_str(&format!(", {count} {what}"));
+            }
+        }
+        words
+    }
 }
 
 /// What an order came to.

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::length::words;
 use crate::output::{Paint, Rows, Stream, cell, number};
-use crate::timeline::{Tally, Timeline};
-use crate::views::{FailureView, RunView};
+use crate::timeline::Timeline;
+use crate::views::{FailureView, HandlerView, RunView};
 
 /// How many failed jobs are named.
 const NAMED: usize = 5;
@@ -72,7 +72,7 @@ fn phases(timeline: &Timeline, paint: Paint) -> String {
     let mut rows = Rows::new(&["", "TOOK", "PHASE", "HANDLERS"]);
     for visit in &timeline.visits {
         let took = visit.took().map(words).unwrap_or_default();
-        let tallies: Vec<_> = visit.tallies.iter().map(Tally::words).collect();
+        let tallies: Vec<_> = visit.tallies.iter().map(HandlerView::words).collect();
         let by_error = if visit.on_error { " (by the error transition)" } else { "" };
         let phase = cell(format!("{}{by_error}", visit.phase));
         rows.add(vec![cell(""), number(took), phase, cell(tallies.join("; "))]);
