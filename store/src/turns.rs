@@ -7,6 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) struct Turns(AtomicUsize);
 
 impl Turns {
+    /// Gives another item of each list its turn to be first. For lists that are not in an order of turns by themselves.
+    pub(crate) fn mix<T>(&self, lists: &mut [Vec<T>]) {
+        let turn = self.0.load(Ordering::Relaxed);
+        for list in lists.iter_mut().filter(|list| !list.is_empty()) {
+            let first = turn % list.len();
+            list.rotate_left(first);
+        }
+    }
+
     /// At most `limit` items of `lists`: the first of each, then the second of each, and so on; the next call starts
     /// with another list.
     pub(crate) fn take<T>(&self, mut lists: Vec<Vec<T>>, limit: usize) -> Vec<T> {
@@ -42,5 +51,20 @@ mod tests {
             assert_eq!(turns.take(lists(), limit), taken);
         }
         assert!(turns.take(Vec::<Vec<u8>>::new(), 3).is_empty());
+    }
+
+    #[test]
+    fn whoever_is_always_last_gets_a_turn() {
+        for (number, limit) in [(1, 3), (2, 3), (3, 3), (4, 2), (7, 5)] {
+            let turns = Turns::default();
+            let mut met = std::collections::BTreeSet::new();
+            for _ in 0..number * limit {
+                let mut lists: Vec<Vec<_>> =
+                    (0..number).map(|list| (0..limit).map(|item| (list, item)).collect()).collect();
+                turns.mix(&mut lists);
+                met.extend(turns.take(lists, limit));
+            }
+            assert_eq!(met.len(), number * limit, "{number} lists, {limit} at a time");
+        }
     }
 }

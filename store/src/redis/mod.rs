@@ -96,7 +96,9 @@ impl RedisStore {
 
     /// At most `limit` members of a set of these shards, in turn.
     async fn take_turns(&self, shards: &[Shard], limit: usize, set: find::Members) -> Result<Vec<RunId>, StoreError> {
-        let lists = find::some(&self.link, &self.keys, shards, limit, set).await?;
+        let mut lists = find::some(&self.link, &self.keys, shards, limit, set).await?;
+        // Redis draws members at random, but names those it has drawn in an order that is always the same.
+        self.turns.mix(&mut lists);
         Ok(self.turns.take(lists, limit))
     }
 }
