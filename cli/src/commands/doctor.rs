@@ -1,12 +1,14 @@
 //! `phasework doctor`: looks at an installation, and says what is well, what is not, and what to do about it.
 //!
 //! In reading order: `facts` is what can be found out, `look` finds it out, `line` is one line of the judgement, `judge`
-//! and `work` judge, and here it is told.
+//! judges, with `broker`, `store` and `work`, and here it is told.
 
+mod broker;
 mod facts;
 mod judge;
 mod line;
 mod look;
+mod store;
 #[cfg(test)]
 mod tests;
 mod work;
