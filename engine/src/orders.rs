@@ -18,7 +18,9 @@ impl Engine {
         if let Some(phase) = &control.phase {
             self.check_phase(run, phase).await?;
         }
-        self.asker.ask(run, Ask::Control(control)).await
+        // It may be asked for several times until it is answered, and is to be carried out once.
+        let id = control.id.clone().unwrap_or_else(|| self.parts.ids.uuid().to_string().into());
+        self.asker.ask(run, Ask::Control(Control { id: Some(id), ..control })).await
     }
 
     /// Has a run canceled, as [`Engine::order`] does.

@@ -6,7 +6,7 @@ use axum::routing::post;
 use axum::{Json as Answer, Router};
 use phasework_workflows::Payload;
 use phasework_workflows::id::{PhaseName, RunId};
-use phasework_workflows::message::event::{Control, ControlAction};
+use phasework_workflows::message::event::{Control, ControlAction, MAX_CANCEL_DEADLINE};
 use phasework_workflows::time::Millis;
 use serde::Deserialize;
 
@@ -17,9 +17,6 @@ use super::view::OrderedView;
 
 /// The longest reason of an order, in bytes.
 const MAX_REASON_BYTES: usize = 1000;
-
-/// The longest that running jobs of a canceled run may go on.
-const MAX_DEADLINE: Millis = Millis::from_mins(24 * 60);
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()
@@ -53,8 +50,8 @@ async fn cancel(
 ) -> Result<Answer<OrderedView>, ApiError> {
     let deadline = request.deadline.map(|text| text.parse::<Millis>()).transpose();
     let deadline = deadline.map_err(|error| ApiError::invalid(format!("`deadline`: {error}")))?;
-    if let Some(deadline) = deadline.filter(|&deadline| deadline > MAX_DEADLINE) {
-        return Err(ApiError::invalid(format!("`deadline` is at most {MAX_DEADLINE}, not {deadline}")));
+    if let Some(deadline) = deadline.filter(|&deadline| deadline > MAX_CANCEL_DEADLINE) {
+        return Err(ApiError::invalid(format!("`deadline` is at most {MAX_CANCEL_DEADLINE}, not {deadline}")));
     }
     let reason = request.reason;
     carry_out(&api, Control { deadline, reason, ..Control::new(run, ControlAction::Cancel) }).await

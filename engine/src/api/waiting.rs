@@ -109,7 +109,13 @@ mod tests {
             data: None,
             reply: None,
         };
-        let mut head = start(workflow, &order, Moment { now: Timestamp::from_millis(0), random: 1 }).0.head;
+        let mut head = start(
+            workflow,
+            &order,
+            Moment { now: Timestamp::from_millis(0), random: 1, listening_since: Timestamp::default() },
+        )
+        .0
+        .head;
         for handler in &mut head.entry.handlers {
             handler.version = Some(Version::new(1, 2, 3));
             match left.contains(&handler.name.as_str()) {

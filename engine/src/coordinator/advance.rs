@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use phasework_store::{Commit, CommitError, RunIndex, RunVersion, StoreError, StoredRun};
+use phasework_store::{Commit, CommitError, RunIndex, StoreError, StoredRun};
 use phasework_workflows::Payload;
 use phasework_workflows::id::RunId;
 use phasework_workflows::message::event::{Refused, ReplyTo, StartRun};
 use phasework_workflows::run::{Delta, Effect, Event, Head, Moment, Question, Step, apply, start};
+use phasework_workflows::time::Timestamp;
 
 use super::answer::{Answer, answer_for_no_run, answer_of, refused};
 use super::hot::{HotRun, HotRuns};
@@ -113,6 +114,10 @@ async fn load(
             Ok(Some(stored)) => read(engine, stored).await?,
             Err(reason) => Err(reason),
         };
+        let read = read.map(|mut read| {
+            read.listening_since = hot.listening_since;
+            read
+        });
         loaded.insert(run, read);
     }
     Ok(loaded)
@@ -223,29 +228,29 @@ async fn begin(engine: &Engine, order: &StartRun) -> Result<Result<Turned, Refus
     if let Some(Err(words)) = order.data.as_ref().map(|data| data.check(limit)) {
         return Ok(Err(refused("too-large", format!("run data {words}"))));
     }
-    let (run, step) = start(&workflow, order, moment(engine));
+    let (run, step) = start(&workflow, order, moment(engine, Timestamp::default()));
     let hot = HotRun::new(run, workflow, order.data.clone());
     let mut turned = Turned::new(hot, order.data.clone());
     follow(engine, &mut turned, step).await?;
     Ok(Ok(turned))
 }
 
-fn moment(engine: &Engine) -> Moment {
-    Moment { now: engine.parts.clock.now(), random: engine.parts.ids.random() }
+fn moment(engine: &Engine, listening_since: Timestamp) -> Moment {
+    Moment { now: engine.parts.clock.now(), random: engine.parts.ids.random(), listening_since }
 }
 
 /// Applies one event, and the answers to what that asks. Whether anything changed.
 async fn step(engine: &Engine, turned: &mut Turned, event: Event) -> Result<Result<bool, Refused>, StoreError> {
     let workflow = Arc::clone(&turned.hot.workflow);
     let given = match &event {
-        Event::Control(control) => control.data.clone(),
+        Event::Control(control) if control.action.takes_data() => control.data.clone(),
         _ => None,
     };
     let limit = engine.parts.config.max_payload_bytes;
     if let Some(Err(words)) = given.as_ref().map(|data| data.check(limit)) {
         return Ok(Err(refused("too-large", format!("run data {words}"))));
     }
-    let step = apply(&workflow, &mut turned.hot.run, &event, moment(engine));
+    let step = apply(&workflow, &mut turned.hot.run, &event, moment(engine, turned.hot.listening_since));
     if let (Some(data), Step::Changed { .. }) = (given, &step) {
         turned.hot.data = None;
         turned.hot.keep_data(Some(data.clone()));
@@ -274,7 +279,7 @@ async fn follow(engine: &Engine, turned: &mut Turned, first: Step) -> Result<boo
         }
         let Some(question) = asked.pop_front() else { return Ok(changed) };
         let answer = outside::answer(engine, &mut turned.hot, question, turned.data.as_ref()).await?;
-        step = Some(apply(&workflow, &mut turned.hot.run, &answer, moment(engine)));
+        step = Some(apply(&workflow, &mut turned.hot.run, &answer, moment(engine, turned.hot.listening_since)));
     }
 }
 
@@ -364,9 +369,4 @@ fn commit_of(turned: &mut Turned, head: Vec<u8>, delta: Delta, effects: Vec<u8>)
             awaits_worker: state.awaits_worker,
         },
     }
-}
-
-/// The versions in a run's outbox, oldest first.
-pub(super) fn outbox_versions(hot: &HotRun) -> Vec<RunVersion> {
-    hot.outbox.iter().map(|(version, _)| *version).collect()
 }

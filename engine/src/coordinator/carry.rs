@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use phasework_broker::Address;
 use phasework_store::StoreError;
 use phasework_workflows::id::RunId;
 use phasework_workflows::time::Millis;
 use tokio_util::sync::CancellationToken;
 
-use super::advance::{Advanced, advance, outbox_versions};
+use super::advance::{Advanced, advance};
 use super::hot::HotRun;
 use super::intake::Happening;
 use super::owner::{Owner, Stopped};
@@ -86,19 +87,15 @@ impl Owner {
         self.shunned.extend(unreadable.into_iter().map(|run| (run, until)));
         let unsent = self.publish(messages, shutdown).await?;
         let stuck: BTreeSet<RunId> = unsent.stuck.iter().flat_map(unsent::runs_of).collect();
+        let clogged: Vec<Address> = unsent.stuck.iter().map(|message| message.to.clone()).collect();
         self.answer(answers).await;
         for mut hot in runs {
             let run = hot.run.head.id;
             if self.shunned.contains_key(&run) {
                 continue; // its effects stay in its outbox
             }
-            if stuck.contains(&run) {
-                // Here too. As it is not in memory, the next sweep finds it.
-                self.note_due(&hot);
-                continue;
-            }
-            hot.published.extend(outbox_versions(&hot));
-            hot.outbox.clear();
+            let clogged = if stuck.contains(&run) { &clogged[..] } else { &[] };
+            outbox::keep_unsent(&mut hot, self.queue, clogged);
             self.keep(hot);
         }
         if self.cleared.len() >= CLEAR_AT {

@@ -9,6 +9,7 @@ use phasework_workflows::Payload;
 use phasework_workflows::definition::Workflow;
 use phasework_workflows::id::RunId;
 use phasework_workflows::run::{Bitmap, Effect, Head, JobSet, Run};
+use phasework_workflows::time::Timestamp;
 
 /// Run data up to this size is kept with the run; larger data is read again whenever it is needed.
 const DATA_KEPT: usize = 8 * 1024;
@@ -30,6 +31,8 @@ pub(super) struct HotRun {
     pub(super) outbox: Vec<(RunVersion, Vec<Effect>)>,
     /// Versions whose effects are published and still stand in the stored outbox.
     pub(super) published: Vec<RunVersion>,
+    /// Since when its owner has been hearing all that there is to hear of it.
+    pub(super) listening_since: Timestamp,
     /// Whether it was kept in memory, so that the store may know better by now.
     pub(super) is_guess: bool,
     used: u64,
@@ -46,6 +49,7 @@ impl HotRun {
             data: None,
             outbox: Vec::new(),
             published: Vec::new(),
+            listening_since: Timestamp::default(),
             is_guess: false,
             used: 0,
         };
@@ -78,6 +82,7 @@ impl HotRun {
             data: None,
             outbox,
             published: Vec::new(),
+            listening_since: Timestamp::default(),
             is_guess: false,
             used: 0,
         })
@@ -97,15 +102,22 @@ pub(super) struct HotRuns {
     runs: BTreeMap<RunId, HotRun>,
     limit: usize,
     uses: u64,
+    /// Since when the queue serves whoever keeps them.
+    pub(super) listening_since: Timestamp,
 }
 
 impl HotRuns {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { runs: BTreeMap::new(), limit, uses: 0 }
+        Self { runs: BTreeMap::new(), limit, uses: 0, listening_since: Timestamp::from_millis(0) }
     }
 
     pub(super) fn contains(&self, run: RunId) -> bool {
         self.runs.contains_key(&run)
+    }
+
+    /// Whether a run is here, with nothing left to be sent.
+    pub(super) fn is_all_sent(&self, run: RunId) -> bool {
+        self.runs.get(&run).is_some_and(|hot| hot.outbox.is_empty())
     }
 
     /// Takes a run out, to be changed and put back.

@@ -100,6 +100,8 @@ impl Intake {
                 (start.run, What::Start(start), reply)
             }),
             Controls::KIND => self.each::<Controls>(body, place, |_, mut control| {
+                let named = || delivery.id.as_ref().map(|id| format!("{id}:{}", control.action.as_str()).into());
+                control.id = control.id.clone().or_else(named);
                 let reply = control.reply.take();
                 (control.run, What::Event(Event::Control(control)), reply)
             }),

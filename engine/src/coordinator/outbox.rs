@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use phasework_broker::{Address, Message};
 use phasework_store::{PAGE_JOBS, StoreError};
+use phasework_workflows::definition::Workflow;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, PhaseName, RunId};
 use phasework_workflows::message::event::{PhaseFinished, PhasesFinished};
 use phasework_workflows::message::job::{CancelJobs, CanceledEntry, InputSource, Job, JobGroup, Jobs};
 use phasework_workflows::message::notice::{Lifecycle, LifecycleEvent};
 use phasework_workflows::message::probe::{Probe, Probes};
 use phasework_workflows::message::{Body, encode};
-use phasework_workflows::run::{Dispatch, Effect, JobTicket};
+use phasework_workflows::run::{Dispatch, Effect, JobTicket, RunState};
 use phasework_workflows::time::Timestamp;
 use phasework_workflows::{Payload, Version};
 
@@ -74,6 +75,38 @@ pub(super) async fn messages(
     Ok((letters.seal(), unreadable))
 }
 
+/// Takes out of a run's outbox what was sent: all of it, but for what goes to addresses that take nothing now, and jobs
+/// of a run that is paused. What stays is sent with whatever happens to the run next, or by a sweep.
+pub(super) fn keep_unsent(hot: &mut HotRun, queue: u16, clogged: &[Address]) {
+    let HotRun { run, workflow, outbox, published, .. } = hot;
+    let is_paused = run.head.state == RunState::Paused;
+    let is_unsent = |effect: &Effect| {
+        let dispatches = matches!(effect, Effect::Dispatch(_));
+        (is_paused && dispatches) || address_of(effect, workflow, queue).is_some_and(|to| clogged.contains(&to))
+    };
+    for (_, effects) in outbox.iter_mut() {
+        effects.retain(is_unsent);
+    }
+    published.extend(outbox.iter().filter(|(_, effects)| effects.is_empty()).map(|(version, _)| *version));
+    outbox.retain(|(_, effects)| !effects.is_empty());
+}
+
+/// Where an effect is sent; nowhere when its phase is not one of the workflow's.
+fn address_of(effect: &Effect, workflow: &Workflow, queue: u16) -> Option<Address> {
+    let jobs = |phase: &PhaseName, handler: u16, version: &Version| {
+        let spec = workflow.phase(phase)?.handlers.get(usize::from(handler))?;
+        Some(Address::Jobs(workflow.queue_of(phase, spec, version).into()))
+    };
+    match effect {
+        Effect::Dispatch(Dispatch { phase, handler, version, .. }) | Effect::Probe { phase, handler, version, .. } => {
+            jobs(phase, *handler, version)
+        }
+        Effect::Announce(_) => Some(Address::Coordinator(queue)),
+        Effect::Tell(event) => Some(Address::Events(event.routing_key().into())),
+        Effect::CancelJobs { .. } => Some(Address::Control),
+    }
+}
+
 fn message<T: Body>(to: Address, body: &T) -> Message {
     Message::new(to, T::KIND, encode(body))
 }
@@ -131,7 +164,13 @@ impl Letters {
         dispatch: &Dispatch,
     ) -> Result<(), StoreError> {
         let entry = &hot.run.head.entry;
-        if (entry.number, entry.nonce) != (dispatch.entry, dispatch.nonce) || hot.run.head.state.is_ended() {
+        // What was left in the outbox of a run that has been stopped since is not sent after all.
+        let goes_on = match hot.run.head.state {
+            RunState::Running | RunState::Halted => true,
+            RunState::Paused | RunState::Canceling => false,
+            RunState::Succeeded | RunState::Failed | RunState::Canceled => false,
+        };
+        if (entry.number, entry.nonce) != (dispatch.entry, dispatch.nonce) || !goes_on {
             return Ok(());
         }
         let workflow = Arc::clone(&hot.workflow);

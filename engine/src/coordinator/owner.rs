@@ -217,6 +217,7 @@ impl Owner {
             // What we published ourselves must not be taken for something that was left behind.
             self.clear_published().await;
             self.hot.clear();
+            self.hot.listening_since = now;
             self.next_due = Some(now);
         }
         is_new

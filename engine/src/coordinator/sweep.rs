@@ -21,7 +21,7 @@ impl Owner {
         match store.unpublished(&self.shards, PASS).await {
             // Being loaded is all that is needed: the outbox comes along and is published.
             Ok(runs) => {
-                let left = |run: &RunId| !self.hot.contains(*run) && !self.shunned.contains_key(run);
+                let left = |run: &RunId| !self.hot.is_all_sent(*run) && !self.shunned.contains_key(run);
                 let runs = runs.into_iter().filter(left).collect();
                 self.wake(runs, shutdown).await?;
             }

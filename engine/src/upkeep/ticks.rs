@@ -1,6 +1,7 @@
 //! Ticks: a small event to every coordinator queue, so that whoever is served by a queue knows that it owns it, and who
 //! else there is to share the queues with.
 
+use futures::future::join_all;
 use phasework_broker::{Address, Message};
 use phasework_workflows::message::event::Tick;
 use phasework_workflows::message::{Body, encode};
@@ -46,8 +47,9 @@ impl Ticks {
             tick.expires = Some(Millis(config.tick.0 * WORTHLESS_AFTER).into());
             tick
         });
-        let failed = self.parts.broker.publish(ticks.collect()).await.into_iter().find_map(Result::err);
-        if let Some(error) = failed {
+        // Each by itself: a queue that takes nothing holds up no other.
+        let sent = join_all(ticks.map(|tick| self.parts.broker.publish(vec![tick]))).await;
+        if let Some(error) = sent.into_iter().flatten().find_map(Result::err) {
             tracing::debug!(%error, "ticks could not be sent");
         }
     }

@@ -135,6 +135,9 @@ pub struct Control {
     pub run: RunId,
     /// What to do with it.
     pub action: ControlAction,
+    /// Names the order, so that repeating it does no harm: a run that knows it already ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Arc<str>>,
     /// Of a cancel: how long jobs that run may go on before they are abandoned; [`CANCEL_DEADLINE`] when absent.
     #[serde(default, rename = "deadline_ms", skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Millis>,
@@ -169,6 +172,14 @@ pub enum ControlAction {
 }
 
 impl ControlAction {
+    /// Whether data that comes with it takes the place of what the run was given.
+    pub const fn takes_data(self) -> bool {
+        match self {
+            Self::Retry | Self::Rerun => true,
+            Self::Cancel | Self::Pause | Self::Resume => false,
+        }
+    }
+
     /// In one word.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -184,9 +195,12 @@ impl ControlAction {
 impl Control {
     /// An order without anything further said.
     pub const fn new(run: RunId, action: ControlAction) -> Self {
-        Self { run, action, deadline: None, phase: None, data: None, reason: None, reply: None }
+        Self { run, action, id: None, deadline: None, phase: None, data: None, reason: None, reply: None }
     }
 }
+
+/// The longest that the running jobs of a canceled run may go on.
+pub const MAX_CANCEL_DEADLINE: Millis = Millis::from_mins(24 * 60);
 
 /// How long the running jobs of a canceled run may go on, unless the order says otherwise.
 pub const CANCEL_DEADLINE: Millis = Millis::from_secs(10);
@@ -211,7 +225,7 @@ pub struct Accepted {
     pub run: RunId,
     /// Whether this very request changed anything: false when the run was there before, or the order came too late.
     pub changed: bool,
-    /// The state the run is in: `running`, `halted`, `succeeded`, `failed` or `canceled`.
+    /// The state the run is in: `running`, `paused`, `halted`, `canceling`, `succeeded`, `failed` or `canceled`.
     pub state: Arc<str>,
 }
 

@@ -42,6 +42,7 @@ pub fn start(workflow: &Workflow, order: &StartRun, moment: Moment) -> (Run, Ste
         on_error_path: false,
         cause: None,
         canceling: None,
+        orders: Vec::new(),
         outputs: Vec::new(),
         has_output: false,
         events: 0,
@@ -203,9 +204,11 @@ impl<'a> Turn<'a> {
             let spec = phase.and_then(|phase| phase.handlers.get(place));
             let patience = handler.unmanned_since.zip(spec.and_then(|spec| spec.start_timeout));
             // Once that is over, the answer to who is there decides, and it is asked for again with every look.
-            let patience = patience.map(|(since, most)| since.plus(most)).filter(|&at| at > now);
+            let patience = patience.map(|(since, most)| self.moment.not_before_heard(since.plus(most)));
+            let patience = patience.filter(|&at| at > now);
             let retry = (room(handler) > 0).then(|| jobs.next_due()).flatten();
-            [retry, jobs.next_lapse(), next_question(handler), patience]
+            let lapse = jobs.next_lapse().map(|at| self.moment.not_before_heard(at));
+            [retry, lapse, next_question(handler, self.moment), patience]
         });
         let look = head.awaits_worker.then(|| now.plus(LOOK_FOR_WORKERS));
         let next = each.chain([look]).flatten().min();

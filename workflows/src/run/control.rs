@@ -1,6 +1,5 @@
 //! Orders: cancel, pause, resume, retry, rerun. Each is taken once, by a run in a state in which it makes sense.
 
-use super::MAX_ENTRIES;
 use super::apply::{Applied, Turn};
 use super::delta::ForgottenEntry;
 use super::effect::{Effect, Question};
@@ -9,15 +8,36 @@ use super::event::Ignored;
 use super::failure::{MAX_HEAD_MESSAGE_BYTES, beginning};
 use super::jobs::{Exception, ExceptionState};
 use super::state::{Canceling, HistoryKind, RunState};
-use crate::message::event::{CANCEL_DEADLINE, Control, ControlAction};
+use super::{MAX_ENTRIES, ORDERS_KEPT};
+use crate::message::event::{CANCEL_DEADLINE, Control, ControlAction, MAX_CANCEL_DEADLINE};
 use crate::time::Millis;
 
+/// The longest name of an order that is remembered, in bytes.
+const MAX_ORDER_ID_BYTES: usize = 64;
+
 impl Turn<'_> {
-    /// Carries out an order.
+    /// Carries out an order, unless it was carried out before.
     pub(super) fn control(&mut self, control: &Control) -> Applied {
+        let id = control.id.as_deref().map(|id| beginning(id, MAX_ORDER_ID_BYTES));
+        if id.is_some_and(|id| self.run.head.orders.iter().any(|known| **known == *id)) {
+            return Err(Ignored::AlreadySo);
+        }
+        self.carry_out(control)?;
+        if let Some(id) = id {
+            let orders = &mut self.run.head.orders;
+            orders.push(id.into());
+            orders.drain(..orders.len().saturating_sub(ORDERS_KEPT));
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, control: &Control) -> Applied {
         let reason = control.reason.as_deref().map(|reason| beginning(reason, MAX_HEAD_MESSAGE_BYTES).to_owned());
         match control.action {
-            ControlAction::Cancel => self.cancel(control.deadline.unwrap_or(CANCEL_DEADLINE), reason),
+            ControlAction::Cancel => {
+                let allowed = control.deadline.unwrap_or(CANCEL_DEADLINE);
+                self.cancel(allowed.min(MAX_CANCEL_DEADLINE), reason)
+            }
             ControlAction::Pause => self.pause(reason),
             ControlAction::Resume => self.resume(reason),
             ControlAction::Retry => self.retry(reason),
@@ -112,6 +132,7 @@ impl Turn<'_> {
         let now = self.moment.now;
         for handler in &mut self.run.head.entry.handlers {
             handler.heard_at = (handler.out > 0).then_some(now);
+            handler.asked_at = handler.heard_at;
             handler.probe = None;
             handler.unmanned_since = handler.unmanned_since.map(|_| now);
         }

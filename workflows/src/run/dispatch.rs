@@ -34,7 +34,9 @@ impl Turn<'_> {
         let entry = &mut self.run.head.entry;
         if was_idle {
             // Silence counts from now on, and what was asked before does not concern these.
-            (entry.handlers[place].heard_at, entry.handlers[place].probe) = (Some(self.moment.now), None);
+            let handler = &mut entry.handlers[place];
+            (handler.heard_at, handler.asked_at) = (Some(self.moment.now), Some(self.moment.now));
+            handler.probe = None;
         }
         let handler = &entry.handlers[place];
         (fresh.is_some() || !again.is_empty()).then(|| Dispatch {

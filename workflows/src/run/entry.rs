@@ -81,6 +81,9 @@ pub struct HandlerEntry {
     /// When something was last heard of its jobs, leases aside; or when they went out, if nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_at: Option<Timestamp>,
+    /// When jobs of which nothing is heard were last asked after, or went out when there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
     /// The probe that asks after jobs of which nothing is heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeOut>,

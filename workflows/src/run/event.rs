@@ -1,5 +1,6 @@
 //! What can happen to a run, and why an event may change nothing.
 
+use super::HEARING;
 use crate::id::{EntryNo, HandlerName, JobIndex, Nonce};
 use crate::message::event::Control;
 use crate::message::lease::LeaseWanted;
@@ -14,6 +15,16 @@ pub struct Moment {
     pub now: Timestamp,
     /// 64 random bits, for the nonce of an entry that begins and the jitter of a retry.
     pub random: u64,
+    /// Since when whoever applies events has been hearing all that there is to hear of the run. Silence before that says
+    /// nothing: what was said may still wait to be read.
+    pub listening_since: Timestamp,
+}
+
+impl Moment {
+    /// When to act on a silence that would otherwise have lasted long enough at `at`.
+    pub(super) fn not_before_heard(self, at: Timestamp) -> Timestamp {
+        at.max(self.listening_since.plus(HEARING))
+    }
 }
 
 /// Something that happened, as far as one run is concerned.

@@ -72,10 +72,10 @@ impl JobSet {
         self.lapses.first().map(|&(at, _)| at)
     }
 
-    /// A leased job whose lease has run out at `now`, or whose time is over.
-    pub fn lapsed(&self, now: Timestamp) -> Option<(JobIndex, Exception)> {
+    /// The leased job whose lease runs out, or whose time is over, before all others; and when.
+    pub fn first_lapse(&self) -> Option<(Timestamp, JobIndex, Exception)> {
         let &(at, index) = self.lapses.first()?;
-        (at <= now).then(|| (index, self.exceptions[&index]))
+        Some((at, index, self.exceptions[&index]))
     }
 
     /// The waiting job that is most overdue at `now`.

@@ -60,7 +60,10 @@ impl Turn<'_> {
     pub(super) fn end_lapsed_leases(&mut self) {
         let Some(phase) = self.phase() else { return };
         for (place, spec) in phase.handlers.iter().enumerate().take(self.run.jobs.len()) {
-            while let Some((index, record)) = self.run.jobs[place].lapsed(self.moment.now) {
+            while let Some((at, index, record)) = self.run.jobs[place].first_lapse() {
+                if self.moment.not_before_heard(at) > self.moment.now {
+                    break;
+                }
                 let is_over = matches!(record.state, ExceptionState::Leased(it) if it.deadline <= self.moment.now);
                 if is_over {
                     let words = format!("it took longer than {}", spec.timeout);

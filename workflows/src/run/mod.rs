@@ -31,7 +31,7 @@ pub use event::{Event, Ignored, Listing, Moment, Resolution};
 pub use jobs::{Bitmap, Exception, ExceptionState, JobSet, Lease};
 pub use state::{Canceling, Cause, HandlerTally, Head, HistoryEvent, HistoryKind, LostWhy, Run, RunState};
 
-use crate::message::lease::LEASE_AFTER;
+use crate::message::lease::{LEASE, LEASE_AFTER};
 use crate::time::Millis;
 
 /// The version of the stored state that this code writes. It reads this one and the one before.
@@ -57,6 +57,19 @@ pub const LOOK_FOR_WORKERS: Millis = Millis::from_mins(1);
 
 /// How long nothing is heard of jobs that are out before a probe asks after them.
 pub const QUIET: Millis = Millis::from_secs(30);
+
+/// How long after it began to listen a coordinator does not act on silence: leases are renewed three times as often as
+/// they run out, and live workers announce themselves more often than that.
+pub const HEARING: Millis = Millis(LEASE.0 / 3 + 5000);
+
+/// After how long, though other jobs of the handler are heard of, a probe asks after those that are not.
+pub const ASK_ANYWAY: Millis = Millis::from_mins(5);
+
+/// The longest that a probe is under way before it is sent once more.
+pub const PROBE_AT_LAST: Millis = Millis::from_mins(60);
+
+/// How many orders a run remembers, so that one that is repeated is carried out once.
+pub(crate) const ORDERS_KEPT: usize = 8;
 
 /// How long a probe may be under way before it is sent once more.
 pub const PROBE_AGAIN: Millis = Millis::from_mins(2);

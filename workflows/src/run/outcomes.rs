@@ -63,8 +63,7 @@ impl Turn<'_> {
         }
         let handler = &mut self.run.head.entry.handlers[place];
         if handler.out < out {
-            handler.heard_at = Some(self.moment.now);
-            (handler.probe, handler.unmanned_since) = (None, None);
+            (handler.heard_at, handler.unmanned_since) = (Some(self.moment.now), None);
         }
         match self.run.head.state {
             RunState::Canceling => self.end_if_stopped(),

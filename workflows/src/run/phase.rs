@@ -14,7 +14,7 @@ use crate::id::{HandlerName, JobIndex, Nonce};
 use crate::message::event::{PhaseFinished, PhaseStatus};
 use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::JobError;
-use crate::time::{Millis, Timestamp};
+use crate::time::Timestamp;
 
 impl Turn<'_> {
     /// Begins an entry: its handlers are set up, and asked for are the versions and lists that are not known.
@@ -75,8 +75,11 @@ impl Turn<'_> {
                 continue;
             }
             let since = self.run.head.entry.handlers[place].unmanned_since;
-            let waited = since.map_or(Millis(0), |since| self.moment.now.since(since));
-            if let Some(most) = spec.start_timeout.filter(|&most| waited >= most) {
+            let ends =
+                since.zip(spec.start_timeout).map(|(since, most)| self.moment.not_before_heard(since.plus(most)));
+            if let (Some(ends), Some(most)) = (ends, spec.start_timeout)
+                && ends <= self.moment.now
+            {
                 let words = format!("no worker for {} {} came within {most}", spec.name, spec.version);
                 self.fail(Some(spec.name.clone()), None, JobError::new("start-timeout", words).for_good());
                 return Ok(());
@@ -356,6 +359,7 @@ impl HandlerEntry {
             outputs: 0,
             waiting: 0,
             heard_at: None,
+            asked_at: None,
             probe: None,
             unmanned_since: None,
             first_failure: None,

@@ -4,10 +4,10 @@
 use super::apply::{Applied, Turn};
 use super::effect::Effect;
 use super::entry::{HandlerEntry, ProbeOut, Stage};
-use super::event::Ignored;
+use super::event::{Ignored, Moment};
 use super::jobs::{Exception, ExceptionState};
 use super::state::{HistoryKind, LostWhy, RunState};
-use super::{HEARD_WITHIN, PROBE_AGAIN, QUIET};
+use super::{ASK_ANYWAY, HEARD_WITHIN, PROBE_AGAIN, PROBE_AT_LAST, QUIET};
 use crate::id::{HandlerName, JobIndex};
 use crate::time::Timestamp;
 
@@ -39,7 +39,7 @@ impl Turn<'_> {
         let mut quiet = Vec::new();
         for place in 0..self.run.head.entry.handlers.len() {
             let handler = &self.run.head.entry.handlers[place];
-            if next_question(handler).is_none_or(|at| at > now) {
+            if next_question(handler, self.moment).is_none_or(|at| at > now) {
                 continue;
             }
             quiet.push(place as u16);
@@ -105,7 +105,7 @@ impl Turn<'_> {
         handler.out -= jobs;
         handler.waiting += jobs;
         handler.probe = None;
-        handler.heard_at = Some(self.moment.now);
+        (handler.heard_at, handler.asked_at) = (Some(self.moment.now), Some(self.moment.now));
         if jobs > 0 {
             let entry = self.run.head.entry.number;
             self.record(HistoryKind::Lost { entry, handler: name, jobs, why });
@@ -126,11 +126,21 @@ fn is_lost(index: JobIndex, record: Option<Exception>, probe: Option<ProbeOut>) 
 }
 
 /// When something is to be done about jobs of a handler of which nothing is heard.
-pub(super) fn next_question(handler: &HandlerEntry) -> Option<Timestamp> {
-    let is_waited_for = handler.unleased() > 0 && handler.version.is_some();
-    is_waited_for.then(|| match handler.probe {
-        None => handler.heard_at.unwrap_or_default().plus(QUIET),
-        Some(ProbeOut { asked_at, returned_at: None, .. }) => asked_at.plus(PROBE_AGAIN),
-        Some(ProbeOut { returned_at: Some(at), .. }) => at.plus(HEARD_WITHIN),
-    })
+pub(super) fn next_question(handler: &HandlerEntry, moment: Moment) -> Option<Timestamp> {
+    if handler.unleased() == 0 || handler.version.is_none() {
+        return None;
+    }
+    match handler.probe {
+        None => {
+            let quiet = handler.heard_at.unwrap_or_default().plus(QUIET);
+            Some(handler.asked_at.map_or(quiet, |asked| quiet.min(asked.plus(ASK_ANYWAY))))
+        }
+        // Nobody reads the queue: a worker that comes is what to wait for.
+        Some(ProbeOut { returned_at: None, .. }) if handler.unmanned_since.is_some() => None,
+        // A queue that is long takes long to go through, so the pauses double.
+        Some(ProbeOut { sent_at, asked_at, returned_at: None, .. }) => {
+            Some(asked_at.plus(asked_at.since(sent_at).clamp(PROBE_AGAIN, PROBE_AT_LAST)))
+        }
+        Some(ProbeOut { returned_at: Some(at), .. }) => Some(moment.not_before_heard(at.plus(HEARD_WITHIN))),
+    }
 }

@@ -83,6 +83,9 @@ pub struct Head {
     /// The order to cancel, while jobs that run have time to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canceling: Option<Canceling>,
+    /// The names of the orders it was given last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Arc<str>>,
     /// The outputs of the phases it has finished, a latest entry each, in the order of their first visit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<EntryOutputs>,

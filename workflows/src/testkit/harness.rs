@@ -75,6 +75,8 @@ pub struct Harness {
     pub stored: Stored,
     /// The time.
     pub now: Timestamp,
+    /// Since when the coordinator has been listening.
+    pub listening_since: Timestamp,
     /// What chance is drawn from; the same for all events of an entry.
     pub seed: u64,
     /// What the outside knows.
@@ -123,12 +125,14 @@ impl Harness {
             data: None,
             reply: None,
         };
-        let (run, step) = start(&workflow, &order, Moment { now, random: chance(seed, 0) });
+        let (run, step) =
+            start(&workflow, &order, Moment { now, random: chance(seed, 0), listening_since: Timestamp::default() });
         let mut harness = Self {
             workflow: Arc::new(workflow),
             run,
             stored: Stored::default(),
             now,
+            listening_since: Timestamp::default(),
             seed,
             outside,
             jobs: Vec::new(),
@@ -145,7 +149,8 @@ impl Harness {
 
     /// Time and chance as they are now.
     pub fn moment(&self) -> Moment {
-        Moment { now: self.now, random: chance(self.seed, self.run.head.entry.number) }
+        let random = chance(self.seed, self.run.head.entry.number);
+        Moment { now: self.now, random, listening_since: self.listening_since }
     }
 
     /// Delivers an event, commits, publishes; says why when nothing changed.

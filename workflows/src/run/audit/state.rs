@@ -2,7 +2,7 @@
 
 use super::{Check, ensure};
 use crate::definition::Workflow;
-use crate::run::{ExceptionState, HandlerEntry, JobSet, Run, RunState, Stage};
+use crate::run::{ExceptionState, HEARING, HandlerEntry, JobSet, Run, RunState, Stage};
 
 /// Checks a run whose questions are answered.
 ///
@@ -94,7 +94,8 @@ fn check_working(run: &Run) -> Check {
             format!("{name}: jobs are out, and nobody would ever ask after them")
         })?;
         if let Some(lapse) = jobs.next_lapse() {
-            let is_set = head.wake_at.is_some_and(|at| at <= lapse);
+            // A coordinator that is new gives workers time to be heard.
+            let is_set = head.wake_at.is_some_and(|at| at <= lapse.plus(HEARING));
             ensure(is_set, "no-stranded-run", || {
                 format!("{name}: a lease ends at {lapse}, the timer {:?}", head.wake_at)
             })?;

@@ -3,7 +3,7 @@
 use super::{check, check_outside, guarded, plain};
 use crate::message::event::{Control, ControlAction};
 use crate::message::outcome::JobError;
-use crate::run::{Event, HistoryKind};
+use crate::run::{Event, HistoryKind, Ignored};
 use crate::testkit::{Harness, Outside, final_phase, handler, phase, workflow};
 
 #[test]
@@ -177,4 +177,36 @@ fn an_endless_reason_is_cut_short() {
     harness.deliver(&Event::Control(Control { reason: Some("x".repeat(1_000_000)), ..control }));
     let last = serde_json::to_vec(harness.stored.history.last().unwrap()).unwrap();
     assert!(last.len() < 4096, "{}", last.len());
+}
+
+#[test]
+fn an_order_that_is_repeated_is_carried_out_once() {
+    let mut harness = Harness::start(guarded(handler("a").count(1)));
+    let order = |id: &str| {
+        let control = Control::new(harness.run.head.id, ControlAction::Rerun);
+        Event::Control(Control { id: Some(id.into()), ..control })
+    };
+    let (first, second) = (order("first"), order("second"));
+    assert_eq!(harness.deliver(&first), None);
+    harness.play("crash");
+    assert_eq!((harness.deliver(&first), harness.run.head.entry.number), (Some(Ignored::AlreadySo), 2));
+    assert_eq!((harness.deliver(&second), harness.run.head.entry.number), (None, 3));
+    assert_eq!(harness.deliver(&first), Some(Ignored::AlreadySo));
+    // Only the last ones are remembered, and none at any length.
+    for n in 0..20 {
+        let id = format!("{n}{}", "x".repeat(1000));
+        let control = Control { id: Some(id.into()), ..Control::new(harness.run.head.id, ControlAction::Pause) };
+        harness.deliver(&Event::Control(control));
+        harness.play("resume");
+    }
+    let orders = &harness.run.head.orders;
+    assert!(orders.len() <= 8 && orders.iter().all(|id| id.len() < 100), "{orders:?}");
+}
+
+#[test]
+fn no_deadline_is_too_long_to_be_written_down() {
+    let mut harness = Harness::start(plain("a"));
+    harness.deliver(&harness.cancel_within(crate::time::Millis(u64::MAX)));
+    harness.play("crash wake");
+    assert_eq!(harness.summary(), "canceled work#1, a out 1");
 }

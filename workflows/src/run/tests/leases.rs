@@ -71,8 +71,8 @@ fn silence_is_followed_by_a_probe_and_what_it_does_not_find_goes_out_again() {
         ("wake probe probe=stale 44999 look=nothing-due", "running work#1, a out 2 left 2", 1),
         ("wake probe wake", "running work#1, a out 2 left 2", 1),
         ("wake probe wake done:a:0#1=stale done:a:1#2", "running work#1, a out 2 done 1 left 1", 1),
-        // Whatever is heard of the handler ends the question.
-        ("wake done:a:0 probe=stale", "running work#1, a out 2 done 1 left 1", 1),
+        // What is heard of others says nothing of those that were asked after.
+        ("wake done:a:0 probe wake done:a:1#1=stale done:a:2#1", "running work#1, a out 2 done 2", 1),
         ("wake probe done:a:0 44999 done:a:1#1 2 done:a:2#1", "running work#1, a out 1 done 3", 1),
         // What is leased is not lost.
         ("lease:a:0 wake lease:a:0 probe wake done:a:0#1", "running work#1, a out 2 done 1 left 1", 1),
@@ -84,23 +84,71 @@ fn silence_is_followed_by_a_probe_and_what_it_does_not_find_goes_out_again() {
 #[test]
 fn a_probe_asks_after_what_was_there_before_it() {
     let mut harness = Harness::start(plain(handler("a").count(3).window(3).tries(9)));
-    // Two are lost; one comes back late and goes out again after the probe was sent.
-    harness.play("wake").play("probe");
-    let probe = harness.probes[0].clone();
-    harness.play("fail:a:2 wake");
-    assert_eq!(harness.attempt("a", 2), 2, "it is out again");
-    assert!(harness.deliver(&probe).is_some(), "that was heard of ends the first question");
+    // Two are lost; one fails, and goes out again after the probe was sent.
+    harness.play("wake probe fail:a:2 wake");
+    assert_eq!(harness.attempt("a", 2), 2, "it is out again: {}", harness.summary());
     harness.play("wake");
-    let sent = harness.probes.len();
-    assert_eq!(sent, 2, "and another is asked: {}", harness.summary());
-    harness.play("probe wake");
     let attempts: Vec<_> = (0..3).map(|index| harness.attempt("a", index)).collect();
-    assert_eq!(attempts, [2, 2, 3], "{}", harness.summary());
+    assert_eq!((attempts, harness.probes.len()), (vec![2, 2, 2], 1), "{}", harness.summary());
     let lost = harness.stored.history.iter().filter_map(|event| match &event.what {
         HistoryKind::Lost { jobs, why, .. } => Some((*jobs, *why)),
         _ => None,
     });
-    assert_eq!(lost.collect::<Vec<_>>(), [(3, LostWhy::Probe)]);
+    assert_eq!(lost.collect::<Vec<_>>(), [(2, LostWhy::Probe)]);
+}
+
+#[test]
+fn what_is_lost_among_many_is_asked_after_all_the_same() {
+    let mut harness = Harness::start(plain(handler("a").count(1000).window(2)));
+    let lost = 0;
+    for job in 1..100 {
+        // One is done every ten seconds, so there is never silence.
+        harness.play(&format!("10000 done:a:{job}"));
+        harness.deliver(&crate::run::Event::Wake);
+        if let Some(probe) = harness.probes.pop() {
+            harness.deliver(&probe);
+        }
+        if harness.attempt("a", lost) == 2 {
+            assert!((34..37).contains(&job), "{job}");
+            return;
+        }
+    }
+    panic!("nobody asked: {}", harness.summary());
+}
+
+#[test]
+fn a_probe_is_sent_again_ever_more_rarely_and_not_while_nobody_reads_the_queue() {
+    let mut harness = Harness::start(plain("a"));
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let before = harness.now;
+        harness.play("wake");
+        waits.push(harness.now.since(before).0 / 1000);
+    }
+    assert_eq!(waits, [30, 120, 120, 240, 480, 960, 1920, 3600]);
+    harness.outside.absent.push(crate::id::HandlerName::new("a").unwrap());
+    harness.play("wake");
+    let sent = harness.probes.len();
+    harness.play("wake wake wake wake");
+    assert_eq!(
+        (harness.probes.len(), harness.summary()),
+        (sent, "running work#1, a out 1, awaits a worker, in 1m".into())
+    );
+    harness.play("worker:a probe wake");
+    assert_eq!(harness.attempt("a", 0), 2);
+}
+
+#[test]
+fn a_new_owner_hears_renewals_before_it_ends_leases() {
+    let lapsed = |script: &str| {
+        let mut harness = Harness::start(plain(handler("a").count(1).timeout(LONG)));
+        harness.play("lease:a:0 59000");
+        harness.listening_since = harness.now;
+        harness.play(script).summary()
+    };
+    assert_eq!(lapsed("1000 wake"), "running work#1, a out 1 leased 1, in 24s");
+    assert_eq!(lapsed("2000 lease:a:0 23000 look=nothing-due"), "running work#1, a out 1 leased 1, in 37s");
+    assert_eq!(lapsed("25000 look"), "running work#1, a out 1", "there was time enough to say something");
 }
 
 #[test]
