@@ -288,6 +288,34 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// How many dead letters there are.
     async fn dead_count(&self) -> Result<u64, StoreError>;
 
+    /// Live runs of a shard, each with the time it was made, the one made first first (of the same time the lowest id
+    /// first), after one of them; fewer than the limit only when there are no more.
+    async fn live_runs(
+        &self,
+        shard: Shard,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, StoreError>;
+
+    /// Names the timeline of what is stored, as far as the store can tell: another one than before means that the last
+    /// of what was confirmed may be lost.
+    async fn lineage(&self) -> Result<Arc<str>, StoreError>;
+
+    /// The marker that the broker holds too; `None` in a store that never had one, or was emptied.
+    async fn marker(&self) -> Result<Option<Arc<str>>, StoreError>;
+
+    /// Puts a marker in the place of the one expected; whether that was the one there.
+    async fn replace_marker(&self, expect: Option<&str>, marker: &str) -> Result<bool, StoreError>;
+
+    /// For which epoch the runs of these shards are known to be recovered, in the order asked for.
+    async fn epochs(&self, shards: &[Shard]) -> Result<Vec<Option<Arc<str>>>, StoreError>;
+
+    /// Notes that the runs of these shards are recovered for an epoch.
+    async fn put_epoch(&self, shards: &[Shard], epoch: &str) -> Result<(), StoreError>;
+
+    /// Notes that there are this many coordinator queues; the highest number that there ever were.
+    async fn raise_queues(&self, queues: u16) -> Result<u16, StoreError>;
+
     /// Whether the store can be reached and used, with warnings about how it is set up.
     ///
     /// # Errors

@@ -191,5 +191,13 @@ hand_through! {
     fn dead_letter(id: &str) -> Result<Option<DeadLetter>, StoreError>;
     fn remove_dead(id: &str) -> Result<bool, StoreError>;
     fn dead_count() -> Result<u64, StoreError>;
+    fn live_runs(shard: Shard, after: Option<(Timestamp, RunId)>, limit: usize)
+        -> Result<Vec<(Timestamp, RunId)>, StoreError>;
+    fn lineage() -> Result<Arc<str>, StoreError>;
+    fn marker() -> Result<Option<Arc<str>>, StoreError>;
+    fn replace_marker(expect: Option<&str>, marker: &str) -> Result<bool, StoreError>;
+    fn epochs(shards: &[Shard]) -> Result<Vec<Option<Arc<str>>>, StoreError>;
+    fn put_epoch(shards: &[Shard], epoch: &str) -> Result<(), StoreError>;
+    fn raise_queues(queues: u16) -> Result<u16, StoreError>;
     fn check() -> Result<Vec<String>, StoreError>;
 }

@@ -3,7 +3,7 @@
 //!
 //! [`commits`] is about what a commit writes and when it is refused, [`jobs`] about bitmaps and exceptions, [`model`]
 //! compares long random stories with a model, [`outbox`] about effects, [`payloads`] about what is too large for a head,
-//! [`indexes`] about finding runs, [`catalog`] about what belongs to no run.
+//! [`indexes`] about finding runs, [`catalog`] about what belongs to no run, [`timeline`] about noticing a loss.
 
 #![allow(clippy::unwrap_used, reason = "a check fails by panicking")]
 
@@ -15,6 +15,7 @@ mod jobs;
 mod model;
 mod outbox;
 mod payloads;
+mod timeline;
 
 use std::fmt;
 use std::sync::Arc;
@@ -118,6 +119,11 @@ pub fn checks() -> Vec<Check> {
         catalog::workers_are_remembered_and_forgotten,
         catalog::dead_letters_are_kept_once,
         catalog::a_sound_store_passes_its_own_check,
+        timeline::the_lineage_stays_while_the_store_does,
+        timeline::of_two_who_replace_the_marker_one_wins,
+        timeline::epochs_are_kept_by_shard,
+        timeline::the_highest_number_of_queues_is_remembered,
+        timeline::live_runs_are_listed_page_by_page,
     ]
 }
 

@@ -4,6 +4,7 @@
 mod shard;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -36,6 +37,9 @@ struct Catalog {
     dead: BTreeMap<(Timestamp, Arc<str>), DeadLetter>,
     /// When each dead letter was set aside.
     dead_at: HashMap<Arc<str>, Timestamp>,
+    marker: Option<Arc<str>>,
+    /// The highest number of coordinator queues there ever were.
+    queues: u16,
 }
 
 impl Default for MemoryStore {
@@ -313,6 +317,49 @@ impl Store for MemoryStore {
 
     async fn dead_count(&self) -> Result<u64, StoreError> {
         Ok(self.catalog().dead.len() as u64)
+    }
+
+    async fn live_runs(
+        &self,
+        shard: Shard,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, StoreError> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(self.shard(shard).live.range((after, Bound::Unbounded)).take(limit).copied().collect())
+    }
+
+    async fn lineage(&self) -> Result<Arc<str>, StoreError> {
+        Ok("memory".into()) // what is lost here is lost with all the rest
+    }
+
+    async fn marker(&self) -> Result<Option<Arc<str>>, StoreError> {
+        Ok(self.catalog().marker.clone())
+    }
+
+    async fn replace_marker(&self, expect: Option<&str>, marker: &str) -> Result<bool, StoreError> {
+        let mut catalog = self.catalog();
+        let is_expected = catalog.marker.as_deref() == expect;
+        if is_expected {
+            catalog.marker = Some(marker.into());
+        }
+        Ok(is_expected)
+    }
+
+    async fn epochs(&self, shards: &[Shard]) -> Result<Vec<Option<Arc<str>>>, StoreError> {
+        Ok(shards.iter().map(|&shard| self.shard(shard).epoch.clone()).collect())
+    }
+
+    async fn put_epoch(&self, shards: &[Shard], epoch: &str) -> Result<(), StoreError> {
+        let epoch: Arc<str> = epoch.into();
+        shards.iter().for_each(|&shard| self.shard(shard).epoch = Some(Arc::clone(&epoch)));
+        Ok(())
+    }
+
+    async fn raise_queues(&self, queues: u16) -> Result<u16, StoreError> {
+        let mut catalog = self.catalog();
+        catalog.queues = catalog.queues.max(queues);
+        Ok(catalog.queues)
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

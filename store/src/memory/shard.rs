@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use phasework_workflows::Payload;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, RunId};
@@ -36,6 +37,8 @@ pub(super) struct ShardState {
     pub(super) unpublished: Rotation,
     /// Runs in which a handler waits for a worker.
     pub(super) awaiting: Rotation,
+    /// The epoch that its runs were recovered for.
+    pub(super) epoch: Option<Arc<str>>,
 }
 
 /// A run as it is kept.

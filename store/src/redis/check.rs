@@ -40,7 +40,7 @@ pub(super) async fn check(link: &Link, keys: &Keys) -> Result<Vec<String>, Store
 }
 
 /// The lines `name:value` of what `INFO` answers.
-fn facts(info: &str) -> HashMap<String, String> {
+pub(super) fn facts(info: &str) -> HashMap<String, String> {
     let facts = info.lines().filter_map(|line| line.split_once(':'));
     facts.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
 }

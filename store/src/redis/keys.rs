@@ -17,6 +17,9 @@
 //! | `:{pw:S}:ended-at` | zset | ended runs, by when they ended |
 //! | `:{pw:S}:timers` | zset | runs, by when they are to be woken |
 //! | `:{pw:S}:awaiting`, `:unpublished` | set | runs that wait for a worker, runs with an outbox |
+//! | `:{pw:S}:epoch` | string | the epoch that the runs of shard S were recovered for |
+//! | `:{pw:timeline}:marker` | string | the marker that the broker holds too |
+//! | `:{pw:timeline}:queues` | string | the highest number of coordinator queues there ever were |
 //! | `:{pw:workflows}:definitions` | hash | revision to the definition |
 //! | `:{pw:workflows}:latest` | hash | name to its latest revision |
 //! | `:{pw:workflows}:revisions:NAME` | list | the revisions of a name, the latest first |
@@ -129,6 +132,14 @@ impl Keys {
         Key { base: &self.prefix, part: Part::Revisions(name) }
     }
 
+    pub(super) fn marker(&self) -> Key<'_> {
+        self.key(":{pw:timeline}:marker")
+    }
+
+    pub(super) fn queues(&self) -> Key<'_> {
+        self.key(":{pw:timeline}:queues")
+    }
+
     pub(super) fn workers(&self) -> Key<'_> {
         self.key(":{pw:workers}")
     }
@@ -165,6 +176,7 @@ names!(ShardKeys {
     timers => ":timers",
     awaiting => ":awaiting",
     unpublished => ":unpublished",
+    epoch => ":epoch",
 });
 
 /// The keys of a run.

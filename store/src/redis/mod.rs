@@ -3,7 +3,8 @@
 //!
 //! In reading order: [`keys`] names every key, [`record`] says how things are packed, [`commit`] writes and [`load`]
 //! reads a run, [`payloads`] has what is large, [`find`] and [`list`] the indexes, [`remove`] the end of a run,
-//! [`catalog`] what belongs to no run; [`check`] and [`server`] look at the server, [`link`] talks to it.
+//! [`catalog`] what belongs to no run, [`timeline`] how a loss is noticed; [`check`] and [`server`] look at the server,
+//! [`link`] talks to it.
 
 mod catalog;
 mod check;
@@ -17,6 +18,7 @@ mod payloads;
 mod record;
 mod remove;
 mod server;
+mod timeline;
 
 use std::fmt;
 use std::sync::Arc;
@@ -252,6 +254,39 @@ impl Store for RedisStore {
 
     async fn dead_count(&self) -> Result<u64, StoreError> {
         catalog::dead_count(&self.link, &self.keys).await
+    }
+
+    async fn live_runs(
+        &self,
+        shard: Shard,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, StoreError> {
+        timeline::live_runs(&self.link, &self.keys, shard, after, limit).await
+    }
+
+    async fn lineage(&self) -> Result<Arc<str>, StoreError> {
+        timeline::lineage(&self.link).await
+    }
+
+    async fn marker(&self) -> Result<Option<Arc<str>>, StoreError> {
+        timeline::marker(&self.link, &self.keys).await
+    }
+
+    async fn replace_marker(&self, expect: Option<&str>, marker: &str) -> Result<bool, StoreError> {
+        timeline::replace_marker(&self.link, &self.keys, expect, marker).await
+    }
+
+    async fn epochs(&self, shards: &[Shard]) -> Result<Vec<Option<Arc<str>>>, StoreError> {
+        timeline::epochs(&self.link, &self.keys, shards).await
+    }
+
+    async fn put_epoch(&self, shards: &[Shard], epoch: &str) -> Result<(), StoreError> {
+        timeline::put_epoch(&self.link, &self.keys, shards, epoch).await
+    }
+
+    async fn raise_queues(&self, queues: u16) -> Result<u16, StoreError> {
+        timeline::raise_queues(&self.link, &self.keys, queues).await
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

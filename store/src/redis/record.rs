@@ -74,6 +74,13 @@ pub(super) fn member_run(member: &str) -> Result<RunId, StoreError> {
     run_id(member.split_once(':').map_or("", |(_, run)| run))
 }
 
+/// The time that a list's member is of.
+pub(super) fn member_time(member: &str) -> Result<Timestamp, StoreError> {
+    let time = member.split_once(':').and_then(|(time, _)| u64::from_str_radix(time, 16).ok());
+    let time = time.ok_or_else(|| StoreError::Corrupt(format!("a list holds `{member}`, which has no time")))?;
+    Ok(Timestamp::from_millis((time ^ 1 << 63) as i64))
+}
+
 pub(super) fn run_id(text: &str) -> Result<RunId, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt(format!("an index holds `{text}`, which is no run id")))
 }
