@@ -245,8 +245,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Runs of these shards that ended before `time` and have nothing in their outbox, oldest first, at most `limit`.
     async fn ended_before(&self, shards: &[Shard], time: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError>;
 
-    /// Removes all that is known of a run. Succeeds when there is none.
-    async fn remove_run(&self, run: RunId) -> Result<(), StoreError>;
+    /// Removes all that is known of a run that ended before `time`. Whether it did: not when there is no such run, when it
+    /// lives, or ended later, as one that was made anew since somebody found it in [`Store::ended_before`].
+    async fn remove_run(&self, run: RunId, time: Timestamp) -> Result<bool, StoreError>;
 
     /// Stores a definition and makes it the latest of its name. Whether its revision was not stored before; one that was
     /// keeps the time it was first stored at.

@@ -294,7 +294,9 @@ async fn a_full_server_refuses_whole_commits() {
         let output = Payload::from_json(text).unwrap();
         let page = OutputPage { entry: 1, handler: 0, items: vec![(n as u64, output.clone()), (0, output)] };
         let delta = Delta { outputs: vec![page], ..patch(9, &[1]) };
-        match store.commit(vec![Commit { delta, ..commit(run(1), done) }]).await.remove(0) {
+        let mut index = commit(run(1), done).index;
+        (index.state, index.ended_at) = (RunState::Succeeded, Some(Timestamp::from_millis(5)));
+        match store.commit(vec![Commit { delta, index, ..commit(run(1), done) }]).await.remove(0) {
             Ok(()) => done += 1,
             Err(CommitError::Store(StoreError::Full(text))) => {
                 refused += 1;
@@ -313,7 +315,7 @@ async fn a_full_server_refuses_whole_commits() {
     // What frees memory is still done: effects leave the outbox, runs are removed.
     store.published(vec![(run(1), vec![done])]).await.unwrap();
     assert_eq!(store.load(&[run(1)]).await.unwrap()[0].as_ref().unwrap().outbox, []);
-    store.remove_run(run(1)).await.unwrap();
+    assert!(store.remove_run(run(1), Timestamp::from_millis(6)).await.unwrap());
     assert_eq!(store.load(&[run(1)]).await.unwrap(), [None]);
     let refused = store.commit(vec![commit(run(1), 0)]).await.remove(0);
     assert!(matches!(refused, Err(CommitError::Store(StoreError::Full(_)))), "{refused:?}");

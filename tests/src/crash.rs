@@ -177,7 +177,7 @@ hand_through! {
     fn runs(filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError>;
     fn run_counts() -> Result<RunCounts, StoreError>;
     fn ended_before(shards: &[Shard], time: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError>;
-    fn remove_run(run: RunId) -> Result<(), StoreError>;
+    fn remove_run(run: RunId, time: Timestamp) -> Result<bool, StoreError>;
     fn put_workflow(workflow: StoredWorkflow) -> Result<bool, StoreError>;
     fn workflow(revision: &Revision) -> Result<Option<StoredWorkflow>, StoreError>;
     fn latest_workflow(name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError>;

@@ -56,8 +56,8 @@ impl Owner {
         let mut removed = 0;
         for _ in 0..REMOVALS {
             let runs = store.ended_before(&self.shards, over, PASS).await?;
-            futures::future::try_join_all(runs.iter().map(|&run| store.remove_run(run))).await?;
-            removed += runs.len();
+            let gone = futures::future::try_join_all(runs.iter().map(|&run| store.remove_run(run, over))).await?;
+            removed += gone.into_iter().filter(|is_gone| *is_gone).count();
             if runs.len() < PASS {
                 break;
             }

@@ -6,8 +6,8 @@ use phasework_workflows::run::Delta;
 
 use super::SharedSubject;
 use super::draft::{
-    NONCE, at, commit, done, ended, event, except, failure, find, forgotten, json, live, loaded, outputs, patch, run,
-    runs_of,
+    NONCE, at, commit, done, end_and_remove, ended, event, except, failure, find, forgotten, json, live, loaded,
+    outputs, patch, run, runs_of,
 };
 use crate::{Commit, CommitError, RunCounts, RunFilter, Store, StoreError};
 
@@ -238,7 +238,7 @@ pub(super) async fn nothing_is_asked_and_nothing_happens(subject: SharedSubject)
     store.published(Vec::new()).await.unwrap();
     store.published(vec![(run(1), vec![1, 2]), (run(2), vec![])]).await.unwrap();
     store.put_inputs(run(1), 1, NONCE, 0, Vec::new()).await.unwrap();
-    store.remove_run(run(1)).await.unwrap();
+    assert!(!store.remove_run(run(1), at(i64::MAX)).await.unwrap());
     store.remove_workers(&[]).await.unwrap();
     assert_eq!(store.due(&[], at(1), 10).await.unwrap(), vec![]);
     assert_eq!(store.next_due(&[]).await.unwrap(), None);
@@ -269,15 +269,13 @@ pub(super) async fn a_removed_run_leaves_nothing_behind(subject: SharedSubject) 
             outputs: vec![outputs(entry, handler, &[(0, "0")])],
             ..Delta::default()
         };
-        let change = Commit { entry, handlers, delta, effects: b"e".to_vec(), ..commit(run(1), version) };
+        let index = if version == 4 { ended(1000, 5000) } else { live(1000) };
+        let change = Commit { entry, handlers, delta, effects: b"e".to_vec(), index, ..commit(run(1), version) };
         done(&*store, change).await;
     }
     store.put_inputs(run(1), 4, Nonce(1), 2, vec![(3, vec![json("1")])]).await.unwrap();
-    store.put_inputs(run(2), 1, NONCE, 0, vec![(0, vec![json("1")])]).await.unwrap();
-    for run in [run(1), run(2)] {
-        store.remove_run(run).await.unwrap();
-        store.remove_run(run).await.unwrap();
-    }
+    assert!(store.remove_run(run(1), at(5001)).await.unwrap());
+    assert!(!store.remove_run(run(1), at(5001)).await.unwrap(), "it is gone");
     assert_eq!(subject.traces().await, traces);
     assert_eq!(everything(&*store, run(1)).await, nothing, "a removed run is like one that never was");
 }
@@ -286,7 +284,22 @@ pub(super) async fn a_removed_run_can_be_made_again(subject: SharedSubject) {
     let store = subject.store();
     settled(&*store, run(1)).await;
     let before = everything(&*store, run(1)).await;
-    store.remove_run(run(1)).await.unwrap();
+    end_and_remove(&*store, run(1), 1000).await;
     settled(&*store, run(1)).await;
     assert_eq!(everything(&*store, run(1)).await, before);
+}
+
+pub(super) async fn only_a_run_that_ended_in_time_is_removed(subject: SharedSubject) {
+    let store = subject.store();
+    settled(&*store, run(1)).await;
+    store.put_inputs(run(2), 1, NONCE, 0, vec![(0, vec![json("1")])]).await.unwrap();
+    let before = (everything(&*store, run(1)).await, everything(&*store, run(2)).await);
+    for run in [run(1), run(2)] {
+        assert!(!store.remove_run(run, at(i64::MAX)).await.unwrap(), "one lives, one is about to be made");
+    }
+    assert_eq!((everything(&*store, run(1)).await, everything(&*store, run(2)).await), before);
+    done(&*store, Commit { index: ended(1000, 5000), ..commit(run(1), 2) }).await;
+    for (time, is_removed) in [(4999, false), (5000, false), (5001, true), (5001, false)] {
+        assert_eq!(subject.twin().remove_run(run(1), at(time)).await.unwrap(), is_removed, "{time}");
+    }
 }

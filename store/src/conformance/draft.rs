@@ -125,6 +125,13 @@ pub(super) async fn find(store: &dyn Store, run: RunId) -> Option<StoredRun> {
     found.pop().flatten()
 }
 
+/// Ends a run that was made at this time, and removes it.
+pub(super) async fn end_and_remove(store: &dyn Store, run: RunId, created_ms: i64) {
+    let version = loaded(store, run).await.version;
+    done(store, Commit { index: ended(created_ms, 5), ..commit(run, version) }).await;
+    assert!(store.remove_run(run, at(6)).await.unwrap());
+}
+
 /// Commits one change, which must succeed.
 pub(super) async fn done(store: &dyn Store, commit: Commit) {
     let results = store.commit(vec![commit]).await;

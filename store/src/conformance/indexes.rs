@@ -7,7 +7,7 @@ use phasework_workflows::run::RunState;
 use phasework_workflows::time::Timestamp;
 
 use super::SharedSubject;
-use super::draft::{at, commit, done, ended, live, run, runs_of};
+use super::draft::{at, commit, done, end_and_remove, ended, live, run, runs_of};
 use crate::{Commit, RunCounts, RunFilter, RunIndex, Store};
 
 fn all() -> Vec<Shard> {
@@ -84,7 +84,7 @@ pub(super) async fn runs_that_await_a_worker_are_found(subject: SharedSubject) {
     done(&*store, placed(runs[0], 1, waiting(false))).await;
     done(&*store, placed(runs[1], 1, waiting(true))).await;
     done(&*store, placed(runs[2], 1, ended(1000, 2000))).await;
-    store.remove_run(runs[3]).await.unwrap();
+    end_and_remove(&*store, runs[3], 1000).await;
     assert_eq!(found(&all(), 10).await, [runs[1], other].into());
     let mut met = BTreeSet::new();
     for _ in 0..100 {
@@ -145,7 +145,7 @@ pub(super) async fn a_page_goes_on_exactly_where_the_last_one_stopped(subject: S
         assert_eq!(in_pages(&*store, None, page, time).await, runs, "in pages of {page}");
     }
     // A cursor holds although its run is gone, or has never been.
-    store.remove_run(runs[20]).await.unwrap();
+    end_and_remove(&*store, runs[20], time(runs[20])).await;
     let next = store.runs(&filter(None, Some((at(time(runs[20])), runs[20])), 1)).await.unwrap();
     assert_eq!(next[0].0, runs[21]);
     let next = store.runs(&filter(Some(false), Some((at(4), run(100_000))), 1)).await.unwrap();
@@ -181,7 +181,7 @@ pub(super) async fn runs_are_counted(subject: SharedSubject) {
     }
     assert_eq!(store.run_counts().await.unwrap(), RunCounts { live: 13, ended: 7 });
     for n in 5..9 {
-        store.remove_run(run(n)).await.unwrap();
+        end_and_remove(&*store, run(n), 0).await;
     }
     assert_eq!(subject.twin().run_counts().await.unwrap(), RunCounts { live: 11, ended: 5 });
 }
@@ -207,6 +207,6 @@ pub(super) async fn ended_runs_are_found_oldest_first(subject: SharedSubject) {
     assert_eq!(found(9000, 1000).await.len(), 52);
     assert_eq!(store.ended_before(&[run(1).shard()], at(9000), 9).await.unwrap(), [run(1)]);
     store.published(vec![(same[0], vec![1])]).await.unwrap();
-    store.remove_run(run(2)).await.unwrap();
+    assert!(store.remove_run(run(2), at(9000)).await.unwrap());
     assert_eq!(found(9000, 2).await, [same[0], same[150]]);
 }

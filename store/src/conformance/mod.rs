@@ -85,6 +85,7 @@ pub fn checks() -> Vec<Check> {
         commits::nothing_is_asked_and_nothing_happens,
         commits::a_removed_run_leaves_nothing_behind,
         commits::a_removed_run_can_be_made_again,
+        commits::only_a_run_that_ended_in_time_is_removed,
         jobs::bits_are_patched,
         jobs::exceptions_are_set_and_removed_and_the_last_counts,
         jobs::another_entry_starts_afresh,

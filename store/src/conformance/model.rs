@@ -9,7 +9,7 @@ use phasework_workflows::id::{JobIndex, RunId};
 use phasework_workflows::run::{BitPatch, Bitmap, Delta, ExceptionChange, JobSet, OutputPage};
 
 use super::SharedSubject;
-use super::draft::{at, commit, event, exception, failure, forgotten, json, live, loaded, run};
+use super::draft::{at, commit, done, ended, event, exception, failure, forgotten, json, live, loaded, run};
 use crate::{Commit, CommitError, RunIndex, Store};
 
 const STORIES: u64 = 12;
@@ -233,7 +233,10 @@ pub(super) async fn random_stories_end_as_the_model_says(subject: SharedSubject)
             model.compare(store).await;
         }
         model.compare_payloads(&*handles[0]).await;
-        handles[1].remove_run(model.run).await.unwrap();
+        let (made, version, handlers) = (model.run.shard().0.into(), model.version, model.jobs.len() as u16);
+        let end = Commit { entry: model.entry, handlers, index: ended(made, 5), ..commit(model.run, version) };
+        done(&*handles[0], end).await;
+        assert!(handles[1].remove_run(model.run, at(6)).await.unwrap());
         assert_eq!(subject.traces().await, traces);
     }
 }

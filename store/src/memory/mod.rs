@@ -236,9 +236,8 @@ impl Store for MemoryStore {
         Ok(earliest(ended, limit))
     }
 
-    async fn remove_run(&self, run: RunId) -> Result<(), StoreError> {
-        self.shard(run.shard()).remove(run);
-        Ok(())
+    async fn remove_run(&self, run: RunId, time: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.shard(run.shard()).remove(run, time))
     }
 
     async fn put_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError> {

@@ -182,12 +182,15 @@ impl ShardState {
         self.ended_at.iter().take_while(move |(at, _)| *at < time).filter(move |(_, run)| published(run)).copied()
     }
 
-    pub(super) fn remove(&mut self, run: RunId) {
+    /// Removes a run that ended before `time`; whether it did.
+    pub(super) fn remove(&mut self, run: RunId, time: Timestamp) -> bool {
+        let index = self.runs.get(&run).map(|kept| kept.index.clone());
+        let Some(index) = index.filter(|index| index.ended_at.is_some_and(|at| at < time)) else { return false };
+        self.runs.remove(&run);
         self.inputs.remove(&run);
         self.unpublished.members.remove(&run);
-        if let Some(kept) = self.runs.remove(&run) {
-            self.unplace(run, &kept.index);
-        }
+        self.unplace(run, &index);
+        true
     }
 
     /// How many things it keeps.

@@ -195,8 +195,8 @@ impl Store for RedisStore {
         find::ended_before(&self.link, &self.keys, shards, time, limit).await
     }
 
-    async fn remove_run(&self, run: RunId) -> Result<(), StoreError> {
-        remove::remove(&self.link, &self.keys, run).await
+    async fn remove_run(&self, run: RunId, time: Timestamp) -> Result<bool, StoreError> {
+        remove::remove(&self.link, &self.keys, run, time).await
     }
 
     async fn put_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError> {

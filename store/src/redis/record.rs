@@ -22,6 +22,8 @@ pub(super) struct Header {
     pub(super) width: u16,
     /// When the run was made.
     pub(super) created_at: Timestamp,
+    /// When it ended, if it has.
+    pub(super) ended_at: Option<Timestamp>,
 }
 
 impl Header {
@@ -29,11 +31,13 @@ impl Header {
     pub(super) fn read(record: &[u8]) -> Result<Self, StoreError> {
         let short = || StoreError::Corrupt(format!("a record of {} bytes has no header", record.len()));
         let header: &[u8; HEADER] = record.first_chunk().ok_or_else(short)?;
+        let is_ended = header[14] & 0b101 == 0b101;
         Ok(Self {
             version: u64::from_be_bytes(part(header, 0)),
             entry: u32::from_be_bytes(part(header, 8)),
             handlers: u16::from_be_bytes(part(header, 12)),
             created_at: Timestamp::from_millis(i64::from_be_bytes(part(header, 15))),
+            ended_at: is_ended.then(|| Timestamp::from_millis(i64::from_be_bytes(part(header, 23)))),
             width: u16::from_be_bytes(part(header, 39)),
         })
     }
@@ -169,7 +173,14 @@ mod tests {
         let created_at = Timestamp::from_millis(-1);
         assert_eq!(
             Header::read(&packed).unwrap(),
-            Header { version: 259, entry: 3, handlers: 515, width: 515, created_at }
+            Header {
+                version: 259,
+                entry: 3,
+                handlers: 515,
+                width: 515,
+                created_at,
+                ended_at: Some(Timestamp::from_millis(2))
+            }
         );
         assert_eq!(packed[14], 0b0111);
         assert_eq!(&packed[HEADER..], b"{}");
@@ -183,6 +194,7 @@ mod tests {
         let members = times.map(|(ms, n)| member(Timestamp::from_millis(ms), run(n)));
         assert!(members.is_sorted(), "{members:?}");
         assert_eq!(member_run(&members[2]).unwrap(), run(2));
+        assert_eq!(member_time(&members[2]).unwrap(), Timestamp::from_millis(-1));
         assert!(member_run("5").is_err());
     }
 }

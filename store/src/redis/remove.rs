@@ -2,6 +2,7 @@
 //! when the run has changed since.
 
 use phasework_workflows::id::RunId;
+use phasework_workflows::time::Timestamp;
 use redis::Value;
 
 use super::keys::{InputsName, Key, Keys, RunKeys, ShardKeys};
@@ -24,16 +25,21 @@ struct Found {
     inputs: Vec<InputsName>,
 }
 
-/// Removes all that is known of a run.
-pub(super) async fn remove(link: &Link, keys: &Keys, run: RunId) -> Result<(), StoreError> {
+/// Removes all that is known of a run, if it ended before a time; whether it did.
+pub(super) async fn remove(link: &Link, keys: &Keys, run: RunId, time: Timestamp) -> Result<bool, StoreError> {
     let (of_run, of_shard) = (keys.run(run), keys.shard(run.shard()));
     for _ in 0..TRIES {
         let found = find(link, &of_run).await?;
-        if found.header.is_empty() && found.inputs.is_empty() {
-            return Ok(());
+        // Inputs without a run are of one that is about to be made.
+        if found.header.is_empty() {
+            return Ok(false);
         }
-        if remove_found(link, run, &of_run, &of_shard, &found).await? {
-            return Ok(());
+        let header = Header::read(&found.header)?;
+        if header.ended_at.is_none_or(|ended_at| ended_at >= time) {
+            return Ok(false);
+        }
+        if remove_found(link, run, &of_run, &of_shard, &header, &found).await? {
+            return Ok(true);
         }
     }
     Err(StoreError::Unavailable(format!("run {run} keeps changing while it is removed")))
@@ -58,21 +64,18 @@ async fn remove_found(
     run: RunId,
     of_run: &RunKeys,
     of_shard: &ShardKeys,
+    header: &Header,
     found: &Found,
 ) -> Result<bool, StoreError> {
     let mut others: Vec<Key<'_>> = found.inputs.iter().map(|&name| of_run.inputs(name)).collect();
-    let mut listed = String::new();
-    if !found.header.is_empty() {
-        let header = Header::read(&found.header)?;
-        listed = member(header.created_at, run);
-        others.extend([of_run.data(), of_run.output(), of_run.exceptions(), of_run.outbox()]);
-        others.extend([of_run.history(), of_run.failures()]);
-        others.extend((0..header.handlers).map(|handler| of_run.bits(handler)));
-        for entry in 1..=header.entry {
-            others.extend((0..header.width).map(|handler| of_run.outputs(entry, handler)));
-        }
+    others.extend([of_run.data(), of_run.output(), of_run.exceptions(), of_run.outbox()]);
+    others.extend([of_run.history(), of_run.failures()]);
+    others.extend((0..header.handlers).map(|handler| of_run.bits(handler)));
+    for entry in 1..=header.entry {
+        others.extend((0..header.width).map(|handler| of_run.outputs(entry, handler)));
     }
-    // A run of very many entries would hold up the server for long: its outputs go ahead, in pieces.
+    // A run of very many entries would hold up the server for long: its outputs go ahead, in pieces. It has ended, and
+    // nothing makes it anew while its record is there.
     while others.len() > KEYS_AT_ONCE {
         let mut command = redis::cmd("UNLINK");
         command.arg(others.split_off(others.len() - KEYS_AT_ONCE));
@@ -83,6 +86,6 @@ async fn remove_found(
     call.arg(of_shard.live()).arg(of_shard.ended()).arg(of_shard.ended_at());
     call.arg(of_shard.timers()).arg(of_shard.awaiting()).arg(of_shard.unpublished());
     call.arg(&others);
-    call.arg(&found.header).arg(found.inputs.len()).arg(listed).arg(run.to_string());
+    call.arg(&found.header).arg(found.inputs.len()).arg(member(header.created_at, run)).arg(run.to_string());
     link.call_one::<bool>(Lane::Pooled, &REMOVE, call).await
 }
