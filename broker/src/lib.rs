@@ -24,6 +24,8 @@ pub enum Address {
     Submit,
     /// Dead letters. Durable; many competing consumers.
     Dead,
+    /// What a lost broker is recognised by: a queue with one message that nobody reads. Durable.
+    Marker(Arc<str>),
     /// The private queue of one program, under a name it chose (`worker.<id>`, `engine.<id>`, `client.<id>`). Goes
     /// away with its consumer. Publishing to one that is gone is [`PublishError::Unroutable`].
     Private(Arc<str>),
@@ -38,7 +40,10 @@ pub enum Address {
 impl Address {
     /// Whether each message goes to one of the queue's consumers (otherwise every subscriber gets a copy).
     pub const fn is_queue(&self) -> bool {
-        matches!(self, Self::Jobs(_) | Self::Coordinator(_) | Self::Submit | Self::Dead | Self::Private(_))
+        matches!(
+            self,
+            Self::Jobs(_) | Self::Coordinator(_) | Self::Submit | Self::Dead | Self::Marker(_) | Self::Private(_)
+        )
     }
 }
 
@@ -160,7 +165,7 @@ pub enum BrokerError {
 pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Publishes messages and waits until the broker has confirmed each (durable for durable queues). One result per
     /// message, in order; one bad message does not hold up the others. Messages to one address are enqueued in the
-    /// order given. Job, coordinator, submit and dead queues are made when they are not there, so a message to them is
+    /// order given. Job, coordinator, submit, dead and marker queues are made when they are not there, so a message to them is
     /// never unroutable; to `Events`, `Control` and `Presence` nobody may listen, and that is success.
     ///
     /// If the process dies during the call, any of the messages may or may not have been published.

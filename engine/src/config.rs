@@ -12,7 +12,7 @@ use phasework_workflows::time::Millis;
 pub struct EngineConfig {
     /// The name of this coordinator, unique among those on one broker; shown in logs and to workers.
     pub name: Arc<str>,
-    /// How many coordinator queues there are. All coordinators on one broker must agree.
+    /// How many coordinator queues runs are mapped onto. Coordinators on one broker should agree but while it is changed.
     pub coordinator_queues: u16,
     /// How many messages of a coordinator queue may be held at once.
     pub prefetch: u16,
@@ -26,6 +26,8 @@ pub struct EngineConfig {
     pub retention: Millis,
     /// How often ticks are sent.
     pub tick: Millis,
+    /// Go on with a store that is empty, although its broker was used before.
+    pub adopt: bool,
 }
 
 impl EngineConfig {
@@ -40,6 +42,7 @@ impl EngineConfig {
             max_payload_bytes: MAX_PAYLOAD_BYTES,
             retention: Millis::from_mins(7 * 24 * 60),
             tick: Millis::from_secs(1),
+            adopt: false,
         }
     }
 

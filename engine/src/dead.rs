@@ -35,6 +35,7 @@ pub(crate) fn name_of(address: &Address) -> String {
         Address::Coordinator(number) => format!("coordinator.{number}"),
         Address::Submit => "submit".into(),
         Address::Dead => "dead".into(),
+        Address::Marker(id) => format!("marker.{id}"),
         Address::Private(name) => name.to_string(),
         Address::Events(_) => "events".into(),
         Address::Control => "control".into(),

@@ -19,6 +19,7 @@ use crate::config::EngineConfig;
 use crate::coordinator::{Audited, SharedShare, audit_page};
 use crate::ends::EndWatch;
 use crate::registry::Registry;
+use crate::timeline::Timeline;
 use crate::workflows::Workflows;
 
 /// The namespace of all runs until there are tenants.
@@ -51,6 +52,7 @@ pub struct Engine {
     pub(crate) asker: Asker,
     pub(crate) ends: EndWatch,
     pub(crate) share: SharedShare,
+    pub(crate) timeline: Timeline,
 }
 
 /// A request for a run.
@@ -321,6 +323,9 @@ impl Engine {
         }
         if let Err(error) = self.parts.store.check().await {
             reasons.push(format!("store: {error}"));
+        }
+        if reasons.is_empty() && self.timeline.epoch.borrow().is_none() {
+            reasons.push("broker and store have not been compared yet".to_owned());
         }
         reasons
     }

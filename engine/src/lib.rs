@@ -20,6 +20,7 @@ mod letters;
 mod orders;
 mod presence;
 mod submissions;
+mod timeline;
 mod workflows;
 
 pub use config::EngineConfig;

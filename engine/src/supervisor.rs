@@ -1,18 +1,19 @@
 //! Starts every part of an engine and stops them all. Only this spawns.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use phasework_broker::{BrokerError, Consumer, SharedBroker, Subscription};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::answers::Asker;
+use crate::answers::{Asker, AskerLoops};
 use crate::config::ConfigError;
 use crate::coordinator::{Owner, SharedShare};
 use crate::ends::EndWatch;
 use crate::engine::{Engine, Parts};
 use crate::registry::Registry;
+use crate::timeline::TimelineCheck;
 use crate::workflows::Workflows;
 use crate::{dead, presence, submissions, upkeep};
 
@@ -22,6 +23,8 @@ pub struct RunningEngine {
     engine: Engine,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
+    /// Why it cannot go on, where that is known.
+    failure: Arc<OnceLock<String>>,
 }
 
 /// Starts an engine: one owner for each coordinator queue, the listeners, and upkeep. It waits for nothing: parts that
@@ -38,22 +41,69 @@ pub fn start(parts: Parts) -> Result<RunningEngine, ConfigError> {
     let name = format!("{}.{}", parts.config.name, parts.ids.uuid().simple());
     let (asker, asker_loops) = Asker::new(Arc::clone(&parts.broker), &name, parts.config.coordinator_queues);
     let ends = EndWatch::default();
+    let (check, timeline) = TimelineCheck::new(parts.clone());
     // Two coordinators of one name would take each other's ticks for their own.
     let share = SharedShare::new(name.into(), parts.config.coordinator_queues, parts.config.tick);
-    let engine =
-        Engine { parts: parts.clone(), workflows, registry: registry.clone(), asker, ends: ends.clone(), share };
+    let engine = Engine { parts: parts.clone(), workflows, registry, asker, ends, share, timeline };
 
+    let (mut tasks, failure) = (JoinSet::new(), Arc::default());
+    tasks.spawn(live(engine.clone(), asker_loops, check, shutdown.clone(), Arc::clone(&failure)));
+    Ok(RunningEngine { engine, shutdown, tasks, failure })
+}
+
+/// Runs every part, once broker and store have been found to belong together; until then nothing is touched. Ends when
+/// it is told to, or when a part does.
+async fn live(
+    engine: Engine,
+    asker_loops: AskerLoops,
+    check: TimelineCheck,
+    shutdown: CancellationToken,
+    failure: Arc<OnceLock<String>>,
+) {
+    let over = shutdown.child_token();
     let mut tasks = JoinSet::new();
+    let (until, why) = (over.clone(), Arc::clone(&failure));
+    tasks.spawn(async move {
+        if let Some(reason) = check.run(until).await {
+            why.get_or_init(|| reason);
+        }
+    });
+    let (mut begun, mut queues, mut owners) = (false, engine.timeline.queues.clone(), 0);
+    let mut asker_loops = Some(asker_loops);
+    let mut epoch = engine.timeline.epoch.clone();
+    while !tasks.is_empty() {
+        if begun {
+            while owners < *queues.borrow_and_update() {
+                tasks.spawn(Owner::new(engine.clone(), owners).run(over.clone()));
+                owners += 1;
+            }
+        }
+        tokio::select! {
+            biased;
+            Some(ended) = tasks.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a part of the engine ended badly");
+                }
+                over.cancel(); // told to, or not: the others end too
+            }
+            Ok(_) = epoch.wait_for(Option::is_some), if !begun => {
+                begun = true;
+                asker_loops.take().into_iter().for_each(|loops| spawn_parts(&engine, loops, &mut tasks, &over));
+            }
+            Ok(()) = queues.changed(), if begun => {}
+        }
+    }
+}
+
+/// Starts everything but the owners.
+fn spawn_parts(engine: &Engine, asker_loops: AskerLoops, tasks: &mut JoinSet<()>, shutdown: &CancellationToken) {
+    let parts = &engine.parts;
     tasks.spawn(asker_loops.run(shutdown.clone()));
-    tasks.spawn(ends.run(Arc::clone(&parts.broker), shutdown.clone()));
-    tasks.spawn(presence::run(parts.clone(), registry, shutdown.clone()));
+    tasks.spawn(engine.ends.clone().run(Arc::clone(&parts.broker), shutdown.clone()));
+    tasks.spawn(presence::run(parts.clone(), engine.registry.clone(), shutdown.clone()));
     tasks.spawn(dead::run(parts.clone(), shutdown.clone()));
     tasks.spawn(submissions::run(engine.clone(), shutdown.clone()));
-    for queue in 0..parts.config.coordinator_queues {
-        tasks.spawn(Owner::new(engine.clone(), queue).run(shutdown.clone()));
-    }
-    upkeep::spawn(&engine, &mut tasks, &shutdown);
-    Ok(RunningEngine { engine, shutdown, tasks })
+    upkeep::spawn(engine, tasks, shutdown);
 }
 
 impl RunningEngine {
@@ -72,17 +122,18 @@ impl RunningEngine {
         }
     }
 
-    /// Returns when a part of the engine has ended though nobody asked it to, which is a defect. Cancel safe.
-    pub async fn failed(&mut self) {
+    /// Returns when the engine has ended though nobody asked it to, with the reason. Cancel safe.
+    pub async fn failed(&mut self) -> String {
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a part of the engine ended badly");
+                tracing::error!(%error, "the engine ended badly");
             }
             if !self.shutdown.is_cancelled() {
-                return;
+                let defect = || "a part of the engine has died, which is a defect; start it again".to_owned();
+                return self.failure.get().cloned().unwrap_or_else(defect);
             }
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 }
 

@@ -9,6 +9,7 @@ mod definitions;
 mod disk;
 mod jobs;
 mod leases;
+mod lost;
 mod orders;
 mod ownership;
 mod processes;

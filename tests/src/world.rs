@@ -54,6 +54,8 @@ pub struct World {
     prefix: String,
     duplicate: bool,
     max_message_bytes: Option<usize>,
+    /// How many stores there have been.
+    stores: u32,
     memory: (Arc<MemoryStore>, MemoryBroker),
     engines: Vec<RunningEngine>,
     workers: Vec<(CancellationToken, JoinHandle<()>)>,
@@ -70,6 +72,7 @@ impl World {
             prefix,
             duplicate: false,
             max_message_bytes: None,
+            stores: 1,
             memory: (Arc::new(MemoryStore::new()), MemoryBroker::new()),
             engines: Vec::new(),
             workers: Vec::new(),
@@ -110,7 +113,9 @@ impl World {
         match &self.setting {
             Setting::Embedded => Arc::<MemoryStore>::clone(&self.memory.0),
             Setting::Real { store, .. } => {
-                let options = RedisOptions { prefix: self.prefix.clone(), ..RedisOptions::new(store) };
+                let prefix =
+                    if self.stores == 1 { self.prefix.clone() } else { format!("{}-{}", self.prefix, self.stores) };
+                let options = RedisOptions { prefix, ..RedisOptions::new(store) };
                 Arc::new(RedisStore::connect(&options).expect("the options are sound"))
             }
         }
@@ -164,6 +169,32 @@ impl World {
         let mut parts = self.parts().await;
         parts.clock = Arc::new(Fast { since: SystemClock.now(), times });
         self.start_with(parts)
+    }
+
+    /// Starts an engine that maps runs onto this many coordinator queues.
+    pub async fn start_engine_mapping(&mut self, queues: u16) -> Engine {
+        let mut parts = self.parts().await;
+        parts.config = Arc::new(EngineConfig { coordinator_queues: queues, ..(*parts.config).clone() });
+        self.start_with(parts)
+    }
+
+    /// Starts an engine that goes on with a store that was emptied.
+    pub async fn start_adopting_engine(&mut self) -> Engine {
+        let mut parts = self.parts().await;
+        parts.config = Arc::new(EngineConfig { adopt: true, ..(*parts.config).clone() });
+        self.start_with(parts)
+    }
+
+    /// From now on the store is an empty one.
+    pub fn lose_store(&mut self) {
+        self.memory.0 = Arc::new(MemoryStore::new());
+        self.stores += 1;
+    }
+
+    /// Why the `place`-th engine ended though nobody asked it to.
+    pub async fn engine_failed(&mut self, place: usize) -> String {
+        let failed = self.engines.get_mut(place).expect("there is such an engine").failed();
+        tokio::time::timeout(PATIENCE, failed).await.expect("the engine ends")
     }
 
     /// Stops the `place`-th engine, as SIGTERM would.

@@ -35,7 +35,12 @@ impl Exchange {
             Address::Events(_) => Some(Self::Events),
             Address::Control => Some(Self::Control),
             Address::Presence => Some(Self::Presence),
-            Address::Jobs(_) | Address::Coordinator(_) | Address::Submit | Address::Dead | Address::Private(_) => None,
+            Address::Jobs(_)
+            | Address::Coordinator(_)
+            | Address::Submit
+            | Address::Dead
+            | Address::Marker(_)
+            | Address::Private(_) => None,
         }
     }
 }
@@ -153,6 +158,7 @@ pub(super) fn name_of(address: &Address) -> String {
         Address::Coordinator(number) => format!("coordinator.{number}"),
         Address::Submit => "submit".to_owned(),
         Address::Dead => "dead".to_owned(),
+        Address::Marker(id) => format!("marker.{id}"),
         Address::Private(name) => name.to_string(),
         Address::Events(_) => "events".to_owned(),
         Address::Control => "control".to_owned(),
@@ -166,9 +172,10 @@ pub(super) fn address_of(name: &str) -> Address {
     match name {
         "submit" => Address::Submit,
         "dead" => Address::Dead,
-        _ => match name.strip_prefix("jobs.") {
-            Some(queue) => Address::Jobs(queue.into()),
-            None => coordinator().unwrap_or_else(|| Address::Private(name.into())),
+        _ => match (name.strip_prefix("jobs."), name.strip_prefix("marker.")) {
+            (Some(queue), _) => Address::Jobs(queue.into()),
+            (None, Some(id)) => Address::Marker(id.into()),
+            (None, None) => coordinator().unwrap_or_else(|| Address::Private(name.into())),
         },
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | name | what |
 //! |---|---|
-//! | `<prefix>.jobs.<queue>`, `<prefix>.submit`, `<prefix>.dead` | durable quorum queues |
+//! | `<prefix>.jobs.<queue>`, `<prefix>.submit`, `<prefix>.dead`, `<prefix>.marker.<id>` | durable quorum queues |
 //! | `<prefix>.coordinator.<n>` | the same, with a single active consumer |
 //! | `<prefix>.<private name>` | exclusive, gone with its consumer |
 //! | `<prefix>.events` | durable topic exchange |
@@ -58,6 +58,7 @@ impl Topology {
             Address::Coordinator(number) => format!("{prefix}.coordinator.{number}"),
             Address::Submit => format!("{prefix}.submit"),
             Address::Dead => format!("{prefix}.dead"),
+            Address::Marker(id) => format!("{prefix}.marker.{id}"),
             Address::Private(name) => format!("{prefix}.{name}"),
             Address::Events(_) => format!("{prefix}.events"),
             Address::Control => format!("{prefix}.control"),
@@ -144,7 +145,7 @@ fn properties(address: &Address) -> (QueueDeclareOptions, FieldTable) {
         arguments.insert(name.into(), value);
     };
     let options = match address {
-        Address::Jobs(_) | Address::Coordinator(_) | Address::Submit | Address::Dead => {
+        Address::Jobs(_) | Address::Coordinator(_) | Address::Submit | Address::Dead | Address::Marker(_) => {
             set("x-queue-type", AMQPValue::LongString("quorum".into()));
             // We count attempts ourselves. Without a limit, 4.x drops a message after 20 deliveries; -1 means none there,
             // but on 3.10 it drops every message that comes back even once.
@@ -179,6 +180,7 @@ mod tests {
             (Address::Coordinator(7), "phasework.coordinator.7", "", "phasework.coordinator.7", true),
             (Address::Submit, "phasework.submit", "", "phasework.submit", true),
             (Address::Dead, "phasework.dead", "", "phasework.dead", true),
+            (Address::Marker("a1".into()), "phasework.marker.a1", "", "phasework.marker.a1", true),
             (Address::Private("worker.1".into()), "phasework.worker.1", "", "phasework.worker.1", true),
             (Address::Events("run.x".into()), "phasework.events", "phasework.events", "run.x", false),
             (Address::Control, "phasework.control", "phasework.control", "", false),

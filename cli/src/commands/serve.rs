@@ -72,6 +72,9 @@ pub(crate) struct ServeArgs {
     /// text, or json with one object a line [env: PHASEWORK_LOG_FORMAT] [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Go on with a store that was emptied, though its broker was used before
+    #[arg(long)]
+    adopt: bool,
     /// A TOML file with settings
     #[arg(long, env = "PHASEWORK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -103,7 +106,9 @@ pub(crate) async fn run(args: ServeArgs) -> Outcome {
     if args.show_settings {
         say(&layers.words())?;
     }
-    let settings = Settings::read(&layers, &default_name())?;
+    let mut settings = Settings::read(&layers, &default_name())?;
+    // A store in memory is always empty at first.
+    settings.engine.adopt = args.adopt || settings.store == StoreUrl::Memory;
     let exposed = check_exposure(settings.listen, settings.token.as_deref());
     exposed.map_err(|error| Failure::usage(error.to_string()).hint("--token or PHASEWORK_TOKEN sets a token"))?;
     if args.show_settings {
@@ -186,7 +191,7 @@ async fn run_engine(
     let outcome = tokio::select! {
         biased;
         () = shutdown.cancelled() => served((&mut api).await),
-        () = running.failed() => Err(Failure::new(Exit::Bad, "a part of the engine has died, which is a defect; start it again")),
+        reason = running.failed() => Err(Failure::new(Exit::Bad, reason)),
         ended = &mut api => served(ended),
     };
     over.cancel();

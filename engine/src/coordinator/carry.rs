@@ -79,7 +79,7 @@ impl Owner {
         let Advanced { mut runs, answers, unfit, damaged } = advanced;
         let until = self.engine.parts.clock.now().plus(SHUN);
         self.shunned.extend(damaged.into_iter().map(|run| (run, until)));
-        let made = outbox::messages(&self.engine, self.queue, &self.packing, &mut self.pages, &mut runs).await;
+        let made = outbox::messages(&self.engine, &self.packing, &mut self.pages, &mut runs).await;
         let (messages, unreadable) = match made {
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),

@@ -1,7 +1,6 @@
 //! From messages to events: every delivery is read, what it says is sorted by run, what cannot be read is set aside.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use phasework_broker::{Address, Delivery, Message};
 use phasework_workflows::id::{HandlerName, RunId};
@@ -27,8 +26,8 @@ pub(super) struct Intake {
     pub(super) dead: Vec<Message>,
     /// What was said about how long jobs take.
     pub(super) services: Vec<Service>,
-    /// The coordinators whose ticks came.
-    pub(super) coordinators: Vec<Arc<str>>,
+    /// The ticks of coordinators.
+    pub(super) ticks: Vec<Tick>,
 }
 
 /// Something that happened to a run.
@@ -106,7 +105,7 @@ impl Intake {
                 (control.run, What::Event(Event::Control(control)), reply)
             }),
             Tick::KIND => {
-                self.coordinators.push(decode::<Tick>(body)?.from);
+                self.ticks.push(decode::<Tick>(body)?);
                 Ok(Vec::new())
             }
             other => Err(DecodeError::Malformed {

@@ -5,7 +5,7 @@
 //! caller of `apply`, [`outside`] answers what `apply` cannot know, [`answer`](mod@answer) tells who asked, [`outbox`]
 //! turns effects into messages, [`packing`] says how many jobs go into one, [`publish`] sends them, [`unsent`] says what
 //! becomes of those that cannot be sent, [`hot`] keeps runs in memory. [`sweep`] looks after what was left behind,
-//! [`share`] says who has how many queues.
+//! [`recover`] sends out again what may be lost, [`share`] says who has how many queues.
 
 mod advance;
 mod answer;
@@ -18,6 +18,7 @@ mod outside;
 mod owner;
 mod packing;
 mod publish;
+mod recover;
 mod share;
 mod sweep;
 mod unsent;

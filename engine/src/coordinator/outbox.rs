@@ -38,12 +38,11 @@ pub(super) struct Pages(Vec<(PageKey, Arc<Vec<Payload>>)>);
 /// they refer to is damaged.
 pub(super) async fn messages(
     engine: &Engine,
-    queue: u16,
     packing: &Packing,
     pages: &mut Pages,
     runs: &mut [HotRun],
 ) -> Result<(Vec<Message>, Vec<RunId>), StoreError> {
-    let mut letters = Letters { queue, ..Letters::default() };
+    let mut letters = Letters { queues: engine.parts.config.coordinator_queues, ..Letters::default() };
     let mut unreadable = Vec::new();
     for hot in runs {
         let effects: Vec<_> = hot.outbox.iter().flat_map(|(_, effects)| effects.iter().cloned()).collect();
@@ -136,7 +135,8 @@ struct Probed {
 /// Messages in the making.
 #[derive(Default)]
 struct Letters {
-    queue: u16,
+    /// How many coordinator queues runs are mapped onto.
+    queues: u16,
     packs: BTreeMap<Arc<str>, Pack>,
     announcements: Vec<PhaseFinished>,
     canceled: Vec<CanceledEntry>,
@@ -187,7 +187,7 @@ impl Letters {
             nonce: dispatch.nonce,
             handler: dispatch.name.clone(),
             version: dispatch.version.clone(),
-            coordinator: self.queue,
+            coordinator: hot.run.head.id.shard().queue(self.queues),
             timeout: spec.timeout,
             max_attempts: spec.retry.max_attempts,
             input: if spec.for_each.is_some() { InputSource::Index } else { InputSource::Data },
@@ -222,7 +222,8 @@ impl Letters {
         let spec = hot.workflow.phase(&phase).and_then(|phase| phase.handlers.get(usize::from(handler)));
         let Some(spec) = spec.filter(|_| (current.number, current.nonce) == (entry, nonce)) else { return };
         let queue = hot.workflow.queue_of(&phase, spec, &version).into();
-        let (run, handler, coordinator) = (hot.run.head.id, spec.name.clone(), self.queue);
+        let (run, handler, coordinator) =
+            (hot.run.head.id, spec.name.clone(), hot.run.head.id.shard().queue(self.queues));
         let probe = Probe { run, entry, nonce, handler, coordinator, sent_at };
         self.probes.push(message(Address::Jobs(queue), &Probes { items: vec![probe] }));
     }
@@ -304,8 +305,14 @@ impl Letters {
         }
         // Behind all jobs that are sent along: what was there before a probe is what it asks after.
         messages.extend(self.probes);
-        for items in self.announcements.chunks(ANNOUNCEMENTS) {
-            messages.push(message(Address::Coordinator(self.queue), &PhasesFinished { items: items.to_vec() }));
+        let mut announcements: BTreeMap<u16, Vec<PhaseFinished>> = BTreeMap::new();
+        for finished in self.announcements {
+            announcements.entry(finished.run.shard().queue(self.queues)).or_default().push(finished);
+        }
+        for (queue, announcements) in announcements {
+            for items in announcements.chunks(ANNOUNCEMENTS) {
+                messages.push(message(Address::Coordinator(queue), &PhasesFinished { items: items.to_vec() }));
+            }
         }
         if !self.canceled.is_empty() {
             messages.push(message(Address::Control, &CancelJobs { items: self.canceled }));

@@ -1,13 +1,14 @@
 //! The owner of a coordinator queue and of the shards that map onto it: takes what the queue delivers, batch by
 //! batch, and does what is due. Who is served by the queue is the owner; ticks tell it so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use phasework_broker::{Address, BrokerError, Consumer, Delivery, DeliveryTag, Subscription};
 use phasework_store::{RunVersion, StoreError};
 use phasework_workflows::id::{RunId, Shard};
+use phasework_workflows::message::event::Tick;
 use phasework_workflows::run::Event;
 use phasework_workflows::time::{Millis, Timestamp};
 use tokio::sync::watch;
@@ -17,6 +18,7 @@ use super::hot::HotRuns;
 use super::intake::{Happening, Intake, What};
 use super::outbox::Pages;
 use super::packing::Packing;
+use super::recover::Recovery;
 use super::unsent::Clogged;
 use crate::engine::Engine;
 use crate::{dead, supervisor};
@@ -35,7 +37,12 @@ pub(crate) struct Owner {
     pub(super) engine: Engine,
     pub(super) queue: u16,
     pub(super) shards: Vec<Shard>,
+    /// The numbers of queues by which these shards map onto this one.
+    mappings: BTreeSet<u16>,
     pub(super) hot: HotRuns,
+    /// The current epoch.
+    pub(super) timeline: watch::Receiver<Option<Arc<str>>>,
+    pub(super) recovery: Recovery,
     pub(super) packing: Packing,
     pub(super) pages: Pages,
     /// Published versions of runs that are no longer in memory.
@@ -63,12 +70,14 @@ pub(super) enum Stopped {
 impl Owner {
     pub(crate) fn new(engine: Engine, queue: u16) -> Self {
         let config = &engine.parts.config;
-        let shards = Shard::all().filter(|shard| shard.queue(config.coordinator_queues) == queue).collect();
         Self {
             hot: HotRuns::new(config.cached_runs),
             workers: engine.registry.changes(),
             queue,
-            shards,
+            shards: Vec::new(),
+            mappings: BTreeSet::new(),
+            timeline: engine.timeline.epoch.clone(),
+            recovery: Recovery::default(),
             packing: Packing::default(),
             pages: Pages::default(),
             cleared: Vec::new(),
@@ -134,8 +143,15 @@ impl Owner {
             {
                 return stopped;
             }
+            if self.is_owner(now)
+                && self.recovery.is_due()
+                && let Err(stopped) = self.recover_some(shutdown).await
+            {
+                return stopped;
+            }
             // One pass at a time: deliveries and the order to stop come between, however much is due.
             let until_due = self.next_due.filter(|_| self.is_owner(now)).map(|due| due.since(now));
+            let until_due = if self.recovery.is_due() { Some(self.recovery.pause()) } else { until_due };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Stopped::Asked,
@@ -154,6 +170,7 @@ impl Owner {
                         return stopped;
                     }
                 }
+                Ok(()) = self.timeline.changed(), if self.is_owner(now) => self.begin_anew().await,
                 () = tokio::time::sleep(until_due.unwrap_or(Millis::from_secs(3600)).into()) => {}
             }
         }
@@ -172,8 +189,8 @@ impl Owner {
     ) -> Result<(), Stopped> {
         let parts = &self.engine.parts;
         metrics::counter!("phasework_coordinator_messages_total").increment(deliveries.len() as u64);
-        let Intake { happenings, mut dead, services, coordinators } = Intake::read(parts, self.queue, deliveries);
-        let is_new = self.own(&coordinators).await;
+        let Intake { happenings, mut dead, services, ticks } = Intake::read(parts, self.queue, deliveries);
+        let is_new = self.own(&ticks).await;
         for service in services {
             self.packing.learn(service.handler, service.jobs, service.total_us);
         }
@@ -205,13 +222,14 @@ impl Owner {
     }
 
     /// Who is served by the queue owns it, for now. Whether that is new: then nothing in memory is believed any more.
-    async fn own(&mut self, coordinators: &[Arc<str>]) -> bool {
+    async fn own(&mut self, ticks: &[Tick]) -> bool {
         let now = self.engine.parts.clock.now();
-        let is_new = {
+        let (is_new, mappings) = {
             let mut share = self.engine.share.lock();
-            coordinators.iter().for_each(|from| share.heard(from, now));
-            share.served(self.queue, now)
+            ticks.iter().for_each(|tick| share.heard(tick, now));
+            (share.served(self.queue, now), share.mappings(now))
         };
+        let is_new = is_new || mappings != self.mappings;
         if is_new {
             tracing::debug!(queue = self.queue, "this coordinator owns the queue");
             // What we published ourselves must not be taken for something that was left behind.
@@ -219,6 +237,10 @@ impl Owner {
             self.hot.clear();
             self.hot.listening_since = now;
             self.next_due = Some(now);
+            let ours = |shard: &Shard| mappings.iter().any(|queues| shard.queue(*queues) == self.queue);
+            self.shards = Shard::all().filter(ours).collect();
+            self.mappings = mappings;
+            self.look_for_losses().await;
         }
         is_new
     }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use phasework_workflows::message::event::Tick;
 use phasework_workflows::time::{Millis, Timestamp};
 use tokio::sync::Notify;
 
@@ -20,8 +21,8 @@ pub(super) struct Share {
     queues: u16,
     /// How long what was heard is believed.
     believed: Millis,
-    /// The other coordinators, and when each was last heard of.
-    heard: BTreeMap<Arc<str>, Timestamp>,
+    /// The other coordinators: when each was last heard of, and how many queues it maps runs onto.
+    heard: BTreeMap<Arc<str>, (Timestamp, u16)>,
     /// The queues that this coordinator stands in line at.
     in_line: BTreeSet<u16>,
     /// The queues that serve this coordinator.
@@ -53,11 +54,18 @@ impl Share {
     }
 
     /// A coordinator was heard of.
-    pub(super) fn heard(&mut self, from: &Arc<str>, now: Timestamp) {
-        if *from != self.me {
-            self.heard.retain(|_, at| now.since(*at) <= self.believed);
-            self.heard.insert(Arc::clone(from), now);
+    pub(super) fn heard(&mut self, tick: &Tick, now: Timestamp) {
+        if tick.from != self.me {
+            self.heard.retain(|_, (at, _)| now.since(*at) <= self.believed);
+            self.heard.insert(Arc::clone(&tick.from), (now, tick.queues.unwrap_or(self.queues).max(1)));
         }
+    }
+
+    /// The numbers of queues that coordinators map runs onto: one, but while it is changed. Whoever owns a queue looks
+    /// after the shards that map onto it in any of these ways, so that none is left alone meanwhile.
+    pub(super) fn mappings(&self, now: Timestamp) -> BTreeSet<u16> {
+        let heard = self.heard.values().filter(|(at, _)| now.since(*at) <= self.believed).map(|(_, queues)| *queues);
+        heard.chain([self.queues]).collect()
     }
 
     /// This coordinator stands in line at a queue.
@@ -91,7 +99,7 @@ impl Share {
     /// of the first in the order of names. So the shares of all add up to all queues, and whenever somebody has too
     /// many, somebody has room.
     fn fair(&self, now: Timestamp) -> usize {
-        let live = || self.heard.iter().filter(|(_, at)| now.since(**at) <= self.believed);
+        let live = || self.heard.iter().filter(|(_, (at, _))| now.since(*at) <= self.believed);
         let (count, place) = (live().count() + 1, live().filter(|(name, _)| **name < self.me).count());
         let queues = usize::from(self.queues);
         queues / count + usize::from(place < queues % count)
@@ -186,13 +194,27 @@ mod tests {
         format!("c{number:02}").into()
     }
 
+    fn tick_of(number: usize) -> Tick {
+        Tick { from: name(number), at: at(0), queues: None }
+    }
+
+    #[test]
+    fn whoever_maps_runs_otherwise_is_taken_into_account_while_it_lives() {
+        let mut share = Share::new(name(0), 4, TICK);
+        share.heard(&tick_of(1), at(0));
+        assert_eq!(share.mappings(at(0)), [4].into());
+        share.heard(&Tick { queues: Some(8), ..tick_of(2) }, at(1));
+        assert_eq!(share.mappings(at(6)), [4, 8].into());
+        assert_eq!(share.mappings(at(7)), [4].into());
+    }
+
     #[test]
     fn shares_add_up_to_all_queues_and_differ_by_one_at_most() {
         for queues in [1, 2, 7, 8, 64] {
             for coordinators in 1..12 {
                 let fair = |me| {
                     let mut share = Share::new(name(me), queues, TICK);
-                    (0..coordinators).for_each(|other| share.heard(&name(other), at(0)));
+                    (0..coordinators).for_each(|other| share.heard(&tick_of(other), at(0)));
                     share.fair(at(1))
                 };
                 let shares: Vec<_> = (0..coordinators).map(fair).collect();
@@ -213,7 +235,7 @@ mod tests {
         let given_up =
             |share: &Share, tick| (0..9).filter(|&queue| share.to_hand_over(queue, at(tick))).collect::<Vec<_>>();
         assert_eq!(given_up(&share, 4), [] as [u16; 0], "nobody else is there");
-        share.heard(&name(1), at(4));
+        share.heard(&tick_of(1), at(4));
         assert_eq!(given_up(&share, 4), [2, 3]);
         share.hand_over(3, at(4));
         assert_eq!(given_up(&share, 4), [2]);
@@ -221,7 +243,7 @@ mod tests {
         assert_eq!(given_up(&share, 5), [2]);
         share.hand_over(2, at(5));
         assert_eq!(given_up(&share, 5), [] as [u16; 0]);
-        share.heard(&name(1), at(9));
+        share.heard(&tick_of(1), at(9));
         assert_eq!((0..4).filter(|&queue| share.served(queue, at(9))).count(), 1);
         assert_eq!(given_up(&share, 10), [3], "it has been kept for long enough");
         assert_eq!(given_up(&share, 30), [] as [u16; 0], "the other is gone, and nothing is owned");
@@ -232,7 +254,7 @@ mod tests {
     fn a_queue_that_nothing_maps_onto_any_more_is_neither_counted_nor_given_up() {
         let mut share = Share::new(name(0), 2, TICK);
         assert_eq!((0..8).filter(|&queue| share.served(queue, at(0))).count(), 8);
-        share.heard(&name(1), at(0));
+        share.heard(&tick_of(1), at(0));
         assert_eq!((0..8).filter(|&queue| share.to_hand_over(queue, at(0))).count(), 1);
     }
 
@@ -269,7 +291,7 @@ mod tests {
                 let Some(owner) = line.front().copied() else { continue };
                 let share = self.shares.get_mut(&owner).unwrap();
                 share.served(queue, now);
-                live.iter().for_each(|&other| share.heard(&name(other), now));
+                live.iter().for_each(|&other| share.heard(&tick_of(other), now));
                 if share.to_hand_over(queue, now) {
                     share.hand_over(queue, now);
                     line.rotate_left(1);

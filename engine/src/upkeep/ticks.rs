@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::SharedShare;
 use crate::engine::{Engine, Parts};
+use crate::timeline::Timeline;
 
 /// After how many ticks one that waited in a long queue says nothing any more.
 const WORTHLESS_AFTER: u64 = 30;
@@ -17,11 +18,12 @@ const WORTHLESS_AFTER: u64 = 30;
 pub(crate) struct Ticks {
     parts: Parts,
     share: SharedShare,
+    timeline: Timeline,
 }
 
 impl Ticks {
     pub(crate) fn new(engine: &Engine) -> Self {
-        Self { parts: engine.parts.clone(), share: engine.share.clone() }
+        Self { parts: engine.parts.clone(), share: engine.share.clone(), timeline: engine.timeline.clone() }
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
@@ -41,8 +43,9 @@ impl Ticks {
         let (config, now) = (&self.parts.config, self.parts.clock.now());
         metrics::gauge!("phasework_coordinator_queues_owned").set(self.share.owned(now) as f64);
         let Some(from) = self.share.name_in_line() else { return };
-        let body = encode(&Tick { from, at: now });
-        let ticks = (0..config.coordinator_queues).map(|queue| {
+        let body = encode(&Tick { from, at: now, queues: Some(config.coordinator_queues) });
+        // Those that runs were mapped onto once, too: something may be left in them.
+        let ticks = (0..*self.timeline.queues.borrow()).map(|queue| {
             let mut tick = Message::new(Address::Coordinator(queue), Tick::KIND, body.clone());
             tick.expires = Some(Millis(config.tick.0 * WORTHLESS_AFTER).into());
             tick

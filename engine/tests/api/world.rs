@@ -83,6 +83,13 @@ impl World {
             config: Arc::new(EngineConfig::new("c1")),
         };
         let engine = phasework_engine::start(parts).unwrap();
+        // It begins once it has compared its broker and its store.
+        within(async {
+            while !engine.engine().readiness().await.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

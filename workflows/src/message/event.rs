@@ -212,6 +212,9 @@ pub struct Tick {
     pub from: Arc<str>,
     /// When.
     pub at: Timestamp,
+    /// How many queues that coordinator maps runs onto; absent is as many as the receiver does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
 }
 
 impl Body for Tick {

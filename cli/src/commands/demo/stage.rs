@@ -83,7 +83,7 @@ impl Stage {
     pub(crate) async fn failed(&mut self) {
         tokio::select! {
             biased;
-            () = self.engine.failed() => {}
+            _ = self.engine.failed() => {}
             Some(ended) = self.tasks.join_next() => {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a part of the demo ended badly");
