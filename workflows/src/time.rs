@@ -24,10 +24,14 @@ impl Timestamp {
         self.0
     }
 
-    /// This point, moved on by `length`; saturates at the ends of the range.
+    /// The first and the last point that can be written down so that they are read again: the years have four digits.
+    const WRITABLE: (Self, Self) = (Self(-62_167_219_200_000), Self(253_402_300_799_999));
+
+    /// This point, moved on by `length`, but not beyond the year 9999: whoever asks for more means for ever.
     pub const fn plus(self, length: Millis) -> Self {
         let ms = if length.0 > i64::MAX as u64 { i64::MAX } else { length.0 as i64 };
-        Self(self.0.saturating_add(ms))
+        let (at, Self(last)) = (self.0.saturating_add(ms), Self::WRITABLE.1);
+        Self(if at > last { last } else { at })
     }
 
     /// How long after `earlier` this point is; zero when it is not after.
@@ -56,7 +60,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         DateTime::parse_from_rfc3339(&text)
-            .map(|at| Self(at.timestamp_millis()))
+            .map(|at| Self(at.timestamp_millis()).clamp(Self::WRITABLE.0, Self::WRITABLE.1))
             .map_err(|_| D::Error::custom(format!("`{text}` is not an RFC 3339 time such as 2026-01-31T12:00:00Z")))
     }
 }
@@ -154,6 +158,19 @@ mod tests {
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), at);
     }
 
+    /// A run whose timer was set for such a time could not be loaded any more.
+    #[test]
+    fn the_ends_of_time_survive_json() {
+        let epoch = Timestamp::from_millis(0);
+        let ends = [epoch.plus(Millis(u64::MAX)), epoch.plus(Millis(300_000_000_000_000))];
+        let read = ["9999-12-31T23:59:59-23:59", "0000-01-01T00:00:00+23:59"];
+        let read = read.map(|text| serde_json::from_value::<Timestamp>(text.into()).unwrap());
+        for at in ends.into_iter().chain(read) {
+            let json = serde_json::to_string(&at).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&json).ok(), Some(at), "{json}");
+        }
+    }
+
     #[test]
     fn lengths_are_spelled_as_definitions_spell_them() {
         for (ms, text) in [(0, "0s"), (1500, "1500ms"), (30_000, "30s"), (300_000, "5m"), (86_400_000, "24h")] {
@@ -163,7 +180,7 @@ mod tests {
 
     #[test]
     fn time_does_not_overflow() {
-        assert_eq!(Timestamp::from_millis(5).plus(Millis(u64::MAX)), Timestamp::from_millis(i64::MAX));
+        assert_eq!(Timestamp::from_millis(5).plus(Millis(u64::MAX)).to_string(), "9999-12-31T23:59:59.999Z");
         assert_eq!(Timestamp::from_millis(5).since(Timestamp::from_millis(9)), Millis(0));
     }
 
