@@ -140,6 +140,15 @@ fn errors_say_what_and_where() {
 }
 
 #[test]
+fn errors_stand_at_whole_characters() {
+    for source in ["data.a + (1\u{fffd}) % 7", "é", "data.a ü", "'ü' + € 1", "{{ ✓"] {
+        let range = Expression::parse(source).expect_err(source).range();
+        let slice = range.clone().map(|range| source.get(range));
+        assert!(!matches!(slice, Some(None)), "{range:?} of {source:?}");
+    }
+}
+
+#[test]
 fn nothing_short_makes_something_huge() {
     let nested = "[".repeat(100) + &"]".repeat(100);
     for (expression, why) in [

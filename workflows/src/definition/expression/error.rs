@@ -52,6 +52,7 @@ impl ExpressionError {
     pub(super) fn in_source(mut self, source: &str) -> Self {
         if self.source.is_empty() {
             source.clone_into(&mut self.source);
+            self.range = self.range.map(|range| whole_characters(source, range));
         }
         self
     }
@@ -93,6 +94,14 @@ impl ExpressionError {
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
     }
+}
+
+/// `range` widened to whole characters of `source`: minijinja may point at a single byte of one.
+fn whole_characters(source: &str, range: Range<usize>) -> Range<usize> {
+    let is_boundary = |&at: &usize| source.is_char_boundary(at);
+    let start = (0..=range.start.min(source.len())).rev().find(is_boundary).unwrap_or(0);
+    let end = (range.end.max(start)..=source.len()).find(is_boundary).unwrap_or(source.len());
+    start..end
 }
 
 impl fmt::Display for ExpressionError {
