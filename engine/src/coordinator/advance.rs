@@ -111,7 +111,7 @@ async fn load(
     for (run, stored) in load_each(engine, missing).await? {
         let read = match stored {
             Ok(None) => continue,
-            Ok(Some(stored)) => read(engine, stored).await?,
+            Ok(Some(stored)) => read(engine, stored).await?.and_then(HotRun::adds_up),
             Err(reason) => Err(reason),
         };
         let read = read.map(|mut read| {

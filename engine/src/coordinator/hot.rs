@@ -8,6 +8,7 @@ use phasework_store::{RunVersion, StoredRun};
 use phasework_workflows::Payload;
 use phasework_workflows::definition::Workflow;
 use phasework_workflows::id::RunId;
+use phasework_workflows::run::audit::check_jobs;
 use phasework_workflows::run::{Bitmap, Effect, Head, JobSet, Run};
 use phasework_workflows::time::Timestamp;
 
@@ -86,6 +87,15 @@ impl HotRun {
             is_guess: false,
             used: 0,
         })
+    }
+
+    /// This run, when its jobs are what its head counts: with others, nothing could be relied upon.
+    ///
+    /// # Errors
+    /// When they are not; the text says where.
+    pub(super) fn adds_up(self) -> Result<Self, String> {
+        check_jobs(&self.workflow, &self.run).map_err(|broken| format!("damaged state: {broken}"))?;
+        Ok(self)
     }
 
     /// Keeps data that was read, if it is small.

@@ -69,3 +69,25 @@ async fn what_is_wrong_with_live_runs_is_found() {
     assert_eq!((audited, found), (5, expected));
     world.stop().await;
 }
+
+/// Wrong numbers have no bounds: with one of these, a coordinator would go through jobs for years, or run out of memory.
+#[tokio::test]
+async fn a_run_that_does_not_add_up_is_not_touched() {
+    let world = World::new(&[]).await;
+    world.apply(ECHO).await;
+    let damages: [fn(&mut Head); 3] = [
+        |head| (head.entry.handlers[0].cursor, head.entry.handlers[0].out) = (u64::MAX, u64::MAX),
+        |head| head.entry.handlers[0].done = u64::MAX,
+        |head| head.entry.handlers[0].waiting = 1,
+    ];
+    for damage in damages {
+        let reply = world.post("/v1/runs", r#"{"workflow": "echo"}"#).await.json();
+        let run = reply["run"].as_str().unwrap().to_owned();
+        tamper(&world, run.parse().unwrap(), damage).await;
+        let refused = world.post(&format!("/v1/runs/{run}/pause"), "{}").await;
+        assert!(refused.status >= 400 && refused.message().contains("damaged state"), "{}", refused.body);
+    }
+    let sound = world.submit("echo", "sound").await;
+    assert_eq!(world.post(&format!("/v1/runs/{sound}/pause"), "{}").await.status, 200);
+    world.stop().await;
+}

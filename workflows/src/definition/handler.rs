@@ -22,7 +22,9 @@ pub const MAX_TIMEOUT: Millis = Millis::from_mins(30 * 24 * 60);
 /// The most jobs that a number in `for_each` may ask for.
 pub const MAX_FOR_EACH_COUNT: u64 = 100_000_000;
 
-const MAX_IN_FLIGHT: u64 = 1_000_000;
+/// The most jobs of a handler that may be out at once.
+pub const MAX_IN_FLIGHT: u32 = 1_000_000;
+
 const MAX_ATTEMPTS: u64 = 1000;
 const MAX_DELAY: Millis = Millis::from_mins(7 * 24 * 60);
 
@@ -84,7 +86,7 @@ fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftH
     let max_in_flight_here = fields.get("max_in_flight");
     let max_in_flight = max_in_flight_here
         .as_ref()
-        .and_then(|here| here.integer("max_in_flight", 1..=MAX_IN_FLIGHT, report))
+        .and_then(|here| here.integer("max_in_flight", 1..=u64::from(MAX_IN_FLIGHT), report))
         .and_then(|number| u32::try_from(number).ok());
     let retry = fields.get("retry").map(|here| read_retry(&here, report)).unwrap_or_default();
     let mut length = |key| fields.get(key).and_then(|here| length::read(&here, key, Millis(1), MAX_TIMEOUT, report));

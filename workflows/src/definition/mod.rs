@@ -28,7 +28,7 @@ pub use expression::{
     MAX_RENDERED_BYTES, MAX_RESULT_BYTES, MAX_RESULT_DEPTH, MAX_TEMPLATE_EXPRESSIONS, OutputReads, RUN_FACTS, Reads,
     Scope, Template,
 };
-pub use handler::{DEFAULT_TIMEOUT, MAX_FOR_EACH_COUNT, MAX_TIMEOUT};
+pub use handler::{DEFAULT_TIMEOUT, MAX_FOR_EACH_COUNT, MAX_IN_FLIGHT, MAX_TIMEOUT};
 pub use json::{MAX_DEFINITION_BYTES, MAX_DEFINITION_DEPTH};
 pub use model::{Backoff, ForEach, HandlerSpec, Phase, QueueNaming, RetryPolicy, Tolerance, Workflow, handler_queue};
 pub use problem::{MAX_PROBLEMS, Position, Problem, Problems, Severity, nearest};

@@ -243,6 +243,12 @@ impl Bitmap {
         self.bytes.iter().map(|byte| u64::from(byte.count_ones())).sum()
     }
 
+    /// The highest index in the set.
+    pub fn last(&self) -> Option<JobIndex> {
+        let (highest, before) = self.as_bytes().split_last()?;
+        Some(before.len() as u64 * 8 + u64::from(highest.ilog2()))
+    }
+
     /// The byte ranges that changed since the last call, as `(offset, bytes)`, in order and apart.
     pub fn take_dirty(&mut self) -> Vec<(u64, Vec<u8>)> {
         /// Two patches cost more than the bytes between them.
@@ -282,7 +288,8 @@ mod tests {
         let mut bits = Bitmap::default();
         assert!(bits.insert(3) && bits.insert(1_000_000) && !bits.insert(3));
         assert!(bits.contains(3) && bits.contains(1_000_000) && !bits.contains(4) && !bits.contains(9_000_000));
-        assert_eq!(bits.count(), 2);
+        assert_eq!((bits.count(), bits.last()), (2, Some(1_000_000)));
+        assert_eq!((Bitmap::default().last(), Bitmap::from_bytes(vec![0, 3, 0]).last()), (None, Some(9)));
         assert!(bits.insert(9) && bits.remove(9) && !bits.remove(9) && !bits.contains(9) && !bits.remove(u64::MAX));
         assert_eq!(Bitmap::from_bytes(bits.as_bytes().to_vec()), bits);
     }

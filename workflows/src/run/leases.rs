@@ -16,8 +16,9 @@ impl Turn<'_> {
         if matches!(self.run.head.entry.stage, Stage::Finished { .. }) || self.run.head.state == RunState::Canceling {
             return Err(Ignored::TooLate);
         }
+        let place = self.run.head.entry.handlers.iter().position(|handler| handler.name == *name);
         let spec = self.phase().and_then(|phase| phase.handler(name));
-        let Some((place, spec)) = spec else { return Err(Ignored::UnknownHandler) };
+        let (Some(place), Some((_, spec))) = (place, spec) else { return Err(Ignored::UnknownHandler) };
         let timeout = spec.timeout;
         let mut given = 0;
         for wanted in wanted {

@@ -66,7 +66,7 @@ pub fn check_step(
         let sealed = (handler.total, handler.stored_inputs) == (Some(listing.total), listing.stored);
         ensure(sealed, "one-enumeration", || format!("{listing:?} became {handler:?}"))?;
     }
-    check_transition(workflow, before, event, after)?;
+    check_transition(workflow, before, (event, now), after)?;
     check_told(before, effects, after)?;
     check_dispatched(effects, after)?;
     if after.head.entry.number == before.head.entry.number && !after.head.state.is_ended() {
@@ -92,7 +92,7 @@ fn names_entry(event: &Event) -> Option<(EntryNo, Nonce)> {
 }
 
 /// The head moved as it may.
-fn check_transition(workflow: &Workflow, before: &Run, event: &Event, after: &Run) -> Check {
+fn check_transition(workflow: &Workflow, before: &Run, (event, now): (&Event, Timestamp), after: &Run) -> Check {
     let (old, new) = (&before.head.entry, &after.head.entry);
     if (old.number, old.nonce) != (new.number, new.nonce) {
         let moved = matches!(event, Event::PhaseFinished { .. }) && matches!(old.stage, Stage::Finished { .. });
@@ -115,7 +115,7 @@ fn check_transition(workflow: &Workflow, before: &Run, event: &Event, after: &Ru
         let mut places = new.handlers.iter().zip(&phase.handlers);
         let beyond = places.any(|(handler, spec)| handler.failed > allowed(spec.tolerate_failures, handler.total));
         let no_list =
-            matches!(event, Event::Enumerated { listing: Err(_), .. }) || waited_in_vain(event, phase, before);
+            matches!(event, Event::Enumerated { listing: Err(_), .. }) || waited_in_vain((event, now), phase, before);
         let has_path = phase.on_error_transition_to.is_some() || (phase.is_final && after.head.on_error_path);
         let is_all = new.handlers.iter().all(|handler| handler.total == Some(handler.done + handler.failed));
         let fits = match new.stage {
@@ -184,12 +184,14 @@ const fn may_lose(event: &Event) -> bool {
 }
 
 /// Whether a handler has waited for a worker for as long as it may.
-fn waited_in_vain(event: &Event, phase: &Phase, before: &Run) -> bool {
+fn waited_in_vain((event, now): (&Event, Timestamp), phase: &Phase, before: &Run) -> bool {
     let Event::Resolved { handlers, .. } = event else { return false };
     handlers.iter().any(|found| {
         let place = usize::from(found.handler);
-        let waits = before.head.entry.handlers[place].unmanned_since.is_some();
-        waits && phase.handlers[place].start_timeout.is_some() && found.version.is_none() && !found.pinned_lives
+        let since = before.head.entry.handlers[place].unmanned_since;
+        let patience = since.zip(phase.handlers[place].start_timeout);
+        let is_over = patience.is_some_and(|(since, most)| now.since(since) >= most);
+        is_over && found.version.is_none() && !found.pinned_lives
     })
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 #[cfg(any(test, feature = "testkit"))]
 pub(crate) use history::allowed;
 pub use history::check_history;
-pub use state::check_state;
+pub use state::{check_jobs, check_state};
 
 use super::{HistoryEvent, Run};
 use crate::definition::Workflow;

@@ -1,7 +1,7 @@
 //! What holds of a run between commits, whatever happened to it.
 
 use super::{Check, ensure};
-use crate::definition::Workflow;
+use crate::definition::{MAX_IN_FLIGHT, Workflow};
 use crate::run::{ExceptionState, HEARING, HandlerEntry, JobSet, Run, RunState, Stage};
 
 /// Checks a run whose questions are answered.
@@ -21,7 +21,7 @@ pub fn check_state(workflow: &Workflow, run: &Run) -> Check {
     ensure(fits, "one-end", || format!("the run is {:?} and its entry {:?}", head.state, entry.stage))?;
     ensure(head.ended_at.is_some() == head.state.is_ended(), "one-end", || format!("ended at {:?}", head.ended_at))?;
     ensure(workflow.phase(&entry.phase).is_some(), "pinned", || format!("there is no phase {:?}", entry.phase))?;
-    ensure(run.jobs.len() == entry.handlers.len(), "durable", || "handlers and job sets differ in number".into())?;
+    check_jobs(workflow, run)?;
     if head.state == RunState::Canceling {
         let is_out = entry.handlers.iter().any(|handler| handler.out > 0);
         let ends = head.wake_at.is_some() && head.canceling.is_some() && is_out;
@@ -33,8 +33,8 @@ pub fn check_state(workflow: &Workflow, run: &Run) -> Check {
     if head.state.is_ended() {
         return ensure(run.jobs.iter().all(|jobs| *jobs == JobSet::default()), "forgotten", || "jobs are kept".into());
     }
-    for (handler, jobs) in entry.handlers.iter().zip(&run.jobs) {
-        check_counters(handler, jobs)?;
+    for HandlerEntry { name, out, window, .. } in &entry.handlers {
+        ensure(*out <= u64::from(*window), "limits-hold", || format!("{name}: {out} are out of a window of {window}"))?;
     }
     match (head.state, entry.stage) {
         (RunState::Running, Stage::Working) => check_working(run),
@@ -47,13 +47,40 @@ pub fn check_state(workflow: &Workflow, run: &Run) -> Check {
     }
 }
 
+/// Checks that where the jobs of a live run stand is what its head counts, and that its handlers are those of its phase.
+/// Where it is not so, there is no telling what is still to be done, and what follows from wrong numbers has no bounds.
+///
+/// # Errors
+/// The first thing that does not add up.
+pub fn check_jobs(workflow: &Workflow, run: &Run) -> Check {
+    let handlers = &run.head.entry.handlers;
+    ensure(run.jobs.len() == handlers.len(), "durable", || "handlers and job sets differ in number".into())?;
+    if run.head.state.is_ended() {
+        return Ok(());
+    }
+    let phase = workflow.phase(&run.head.entry.phase);
+    let defined = phase.map(|phase| phase.handlers.iter().map(|handler| &handler.name));
+    let fits = defined.is_some_and(|defined| defined.eq(handlers.iter().map(|handler| &handler.name)));
+    ensure(fits, "pinned", || format!("the handlers of {:?} are others", run.head.entry.phase))?;
+    handlers.iter().zip(&run.jobs).try_for_each(|(handler, jobs)| check_counters(handler, jobs))
+}
+
 /// The counters are what the jobs themselves come to.
 fn check_counters(handler: &HandlerEntry, jobs: &JobSet) -> Check {
-    let HandlerEntry { name, cursor, out, done, failed, waiting, .. } = handler;
+    let HandlerEntry { name, cursor, out, done, failed, waiting, window, .. } = handler;
+    // What is out without a record is all that could cost more than it takes to store.
+    let is_possible = *window <= MAX_IN_FLIGHT && handler.unleased() <= u64::from(MAX_IN_FLIGHT);
+    ensure(is_possible, "limits-hold", || format!("{name}: {out} are out of a window of {window}"))?;
     let ended = jobs.terminal.count();
-    ensure(ended == done + failed, "counted-once", || format!("{name}: {ended} ended, counted {done} + {failed}"))?;
-    let accounted = out + done + failed + waiting;
+    // Damaged numbers may be of any size.
+    let is_counted = Some(ended) == done.checked_add(*failed);
+    ensure(is_counted, "counted-once", || format!("{name}: {ended} ended, counted {done} + {failed}"))?;
+    let accounted = ended.saturating_add(*out).saturating_add(*waiting);
     ensure(accounted == *cursor, "counted-once", || format!("{name}: {accounted} jobs of {cursor} are accounted for"))?;
+    let last = jobs.terminal.last();
+    ensure(last.is_none_or(|last| last < *cursor), "counted-once", || {
+        format!("{name}: {last:?} ended and never began")
+    })?;
     let in_total = handler.total.is_none_or(|total| accounted + handler.undispatched() == total);
     ensure(in_total, "counted-once", || format!("{name}: {handler:?} does not add up"))?;
     let sealed = handler.total.is_some() || *cursor == 0;
@@ -73,8 +100,7 @@ fn check_counters(handler: &HandlerEntry, jobs: &JobSet) -> Check {
         let fits = index < *cursor && jobs.terminal.contains(index) == has_failed;
         ensure(fits, "counted-once", || format!("{name}: job {index} is past or beyond, and has {exception:?}"))?;
     }
-    let window = u64::from(handler.window);
-    ensure(*out <= window, "limits-hold", || format!("{name}: {out} are out of a window of {window}"))
+    Ok(())
 }
 
 /// A working entry waits for something that exists.

@@ -102,7 +102,8 @@ fn state_that_does_not_fit_together_does_not_bring_the_coordinator_down() {
     for damage in damages {
         let sound = Harness::start(two());
         let (done, end) = (sound.report_of("done", "a:0"), sound.phase_finished());
-        for event in [done, sound.report_of("fatal", "a:1"), end, Event::Wake, sound.cancel()] {
+        let (lease, fatal) = (sound.lease("a", 1, None), sound.report_of("fatal", "a:1"));
+        for event in [done, lease, fatal, end, Event::Wake, sound.cancel()] {
             let mut harness = sound.clone();
             damage(&mut harness);
             harness.run = Run::from_parts(harness.run.head.clone(), harness.run.jobs.clone());
