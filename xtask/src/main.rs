@@ -4,6 +4,7 @@
 mod bench;
 mod chaos;
 mod check;
+mod fuzz;
 mod tally;
 mod test;
 
@@ -26,6 +27,7 @@ Examples:
   cargo xtask with cargo test -p phasework-store    one crate, with services at hand
   cargo xtask chaos --minutes 30               processes killed, frozen and cut off, and nothing lost
   cargo xtask bench                            what a job costs
+  cargo xtask fuzz                             bytes that nobody thought of, a minute for each reader
   cargo xtask check                            what a change must pass besides the tests";
 
 #[derive(Subcommand)]
@@ -57,6 +59,12 @@ enum Command {
     /// Builds with optimisations, then runs one phase of 10,000, 100,000 and 1,000,000 jobs that do nothing, with a
     /// coordinator and a worker as processes of their own, and prints jobs a second, CPU time, Redis and coordinator memory.
     Bench(bench::Arguments),
+    /// Run the fuzz targets, a minute each
+    ///
+    /// A fuzzer looks for bytes that make a reader panic, hang, or break what it promises: definitions, expressions,
+    /// messages, stored runs, and runs whose workers say anything. It needs a C++ compiler besides Rust. What it finds is
+    /// kept under target/fuzz, and the last lines say how to see it again.
+    Fuzz(fuzz::Arguments),
     /// Check formatting, lints, documentation, and licences where cargo-deny is installed
     Check,
 }
@@ -67,6 +75,7 @@ fn main() -> ExitCode {
         Command::With(arguments) => test::with(&arguments),
         Command::Chaos(arguments) => chaos::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Check => check::run(),
     };
     // Not returned from here: what a person has to do would come with a backtrace.
