@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use phasework_broker::{Address, Consumer, Subscription};
+use phasework_engine::{Submission, ToRun};
 use phasework_tests::{Blink, World, submit, wait};
 use phasework_workflows::message::Body;
 use phasework_workflows::message::outcome::JobsFinished;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::bad_input::{announce_by_hand, publish};
 use crate::scenarios;
 
-scenarios!(an_owner_that_blinked_does_not_trust_its_memory);
+scenarios!(an_owner_that_blinked_does_not_trust_its_memory, what_changes_nothing_sends_nothing_out_again);
 
 /// Takes the next job and reports it done.
 async fn do_next(world: &World, jobs: &mut Box<dyn Consumer>) -> Value {
@@ -55,6 +56,31 @@ async fn an_owner_that_blinked_does_not_trust_its_memory(mut world: World) {
     let ended = wait(&engine, run).await;
     assert_eq!(ended.head.state, RunState::Succeeded, "{:#?}", ended.head);
     assert_eq!(ended.output.map(|output| output.to_value()), Some(json!({ "H": [0, 1, 2, 3, 4, 5, 6, 7] })));
+    drop(jobs);
+    world.stop().await;
+}
+
+/// An event that changes nothing has its run loaded anew. What was published before, and still stands in the stored
+/// outbox, must not go out once more: a job that is done twice reports twice, which changes nothing, and so on for ever.
+async fn what_changes_nothing_sends_nothing_out_again(mut world: World) {
+    let engine = world.start_blinking_engine(&Blink::default()).await;
+    let broker = world.broker().await;
+    let queue = Address::Jobs("H.1.0.0".into());
+    let mut jobs = broker.subscribe(Subscription { from: queue, prefetch: 10 }).await.expect("the queue can be read");
+    announce_by_hand(&world, &engine).await;
+    let definition = r#"{ "workflow": "once", "phases": { "only": { "is_initial": true, "is_final": true,
+        "handlers": [{ "name": "H", "for_each": 4, "max_in_flight": 1 }] } } }"#;
+    let submission = || Submission {
+        what: ToRun::Definition(definition.to_owned()),
+        key: Some("k".into()),
+        ..Submission::default()
+    };
+    let run = engine.submit(submission()).await.expect("the submission is accepted").run;
+    for job in 0..4 {
+        assert_eq!(do_next(&world, &mut jobs).await, json!(job), "a job went out again");
+        engine.submit(submission()).await.expect("the submission is known");
+    }
+    assert_eq!(wait(&engine, run).await.head.state, RunState::Succeeded);
     drop(jobs);
     world.stop().await;
 }

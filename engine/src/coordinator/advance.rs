@@ -78,7 +78,7 @@ pub(super) async fn advance(
                 Err(reason) => advanced.refuse_damaged(run, happened, &reason),
             }
         }
-        let Committed { again, damaged } = commit(engine, turned, &mut advanced).await?;
+        let Committed { again, damaged } = commit(engine, hot, turned, &mut advanced).await?;
         for (run, reason) in damaged {
             advanced.refuse_damaged(run, &happenings[&run], &reason);
         }
@@ -116,6 +116,7 @@ async fn load(
         };
         let read = read.map(|mut read| {
             read.listening_since = hot.listening_since;
+            hot.recall(&mut read);
             read
         });
         loaded.insert(run, read);
@@ -294,7 +295,12 @@ struct Committed {
 
 /// Commits the runs that changed, all in one call. A run that was only remembered, and about which something was
 /// ignored, is looked at again as the store has it: memory is a guess, and nothing was committed that would confirm it.
-async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -> Result<Committed, StoreError> {
+async fn commit(
+    engine: &Engine,
+    hot: &mut HotRuns,
+    turned: Vec<Turned>,
+    advanced: &mut Advanced,
+) -> Result<Committed, StoreError> {
     let (mut commits, mut committing, mut committed) = (Vec::new(), Vec::new(), Committed::default());
     for mut turned in turned {
         let delta = turned.hot.run.take_delta();
@@ -302,6 +308,7 @@ async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -
         let is_unchanged = turned.effects.is_empty() && delta == Delta::default() && head == turned.hot.head;
         if is_unchanged && turned.ignored && turned.hot.is_guess {
             committed.again.insert(turned.hot.run.head.id);
+            hot.let_go(turned.hot);
         } else if is_unchanged {
             advanced.answers.append(&mut turned.answers);
             advanced.runs.push(turned.hot);
@@ -321,12 +328,12 @@ async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -
         match result {
             Ok(()) => {
                 metrics::counter!("phasework_commits_total").increment(1);
-                let hot = &mut turned.hot;
-                hot.version += 1;
-                hot.head = head;
-                hot.published.clear();
+                let run = &mut turned.hot;
+                run.version += 1;
+                run.head = head;
+                run.published.clear();
                 if !turned.effects.is_empty() {
-                    hot.outbox.push((hot.version, turned.effects));
+                    run.outbox.push((run.version, turned.effects));
                 }
                 advanced.answers.append(&mut turned.answers);
                 advanced.runs.push(turned.hot);
@@ -334,11 +341,15 @@ async fn commit(engine: &Engine, turned: Vec<Turned>, advanced: &mut Advanced) -
             Err(CommitError::Conflict) => {
                 metrics::counter!("phasework_commit_conflicts_total").increment(1);
                 committed.again.insert(turned.hot.run.head.id);
+                hot.let_go(turned.hot);
             }
             Err(CommitError::Store(StoreError::Corrupt(reason))) => {
                 committed.damaged.push((turned.hot.run.head.id, reason));
             }
-            Err(CommitError::Store(error)) => failed = Some(error),
+            Err(CommitError::Store(error)) => {
+                hot.let_go(turned.hot);
+                failed = Some(error);
+            }
         }
     }
     failed.map_or(Ok(committed), Err)

@@ -22,7 +22,7 @@ const STORE_AWAY: Duration = Duration::from_secs(60);
 /// How long a run that cannot be read is left alone.
 const SHUN: Millis = Millis::from_secs(60);
 
-/// How many published versions may stand in the stored outbox before they are cleared in one go.
+/// Of how many runs that are not in memory published versions may stand in the stored outbox before they are cleared.
 const CLEAR_AT: usize = 512;
 
 /// What came of a batch that is committed and published.
@@ -98,7 +98,7 @@ impl Owner {
             outbox::keep_unsent(&mut hot, self.queue, clogged);
             self.keep(hot);
         }
-        if self.cleared.len() >= CLEAR_AT {
+        if self.hot.published_elsewhere() >= CLEAR_AT {
             self.clear_published().await;
         }
         Ok(Ok(Finished { unfit, failures: unsent::failures(&unsent.refused) }))
@@ -107,9 +107,7 @@ impl Owner {
     /// Keeps a run in memory, unless it has ended; notes when it is due.
     fn keep(&mut self, hot: HotRun) {
         self.note_due(&hot);
-        let gone = if hot.run.head.state.is_ended() { vec![hot] } else { self.hot.put(hot) };
-        let published = gone.into_iter().filter(|hot| !hot.published.is_empty());
-        self.cleared.extend(published.map(|hot| (hot.run.head.id, hot.published)));
+        if hot.run.head.state.is_ended() { self.hot.let_go(hot) } else { self.hot.put(hot) }
     }
 
     fn note_due(&mut self, hot: &HotRun) {

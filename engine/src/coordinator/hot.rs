@@ -110,6 +110,8 @@ impl HotRun {
 #[derive(Debug)]
 pub(super) struct HotRuns {
     runs: BTreeMap<RunId, HotRun>,
+    /// Of runs that are not in memory: versions that are published and may still stand in the stored outbox.
+    published: BTreeMap<RunId, Vec<RunVersion>>,
     limit: usize,
     uses: u64,
     /// Since when the queue serves whoever keeps them.
@@ -118,7 +120,8 @@ pub(super) struct HotRuns {
 
 impl HotRuns {
     pub(super) const fn new(limit: usize) -> Self {
-        Self { runs: BTreeMap::new(), limit, uses: 0, listening_since: Timestamp::from_millis(0) }
+        let listening_since = Timestamp::from_millis(0);
+        Self { runs: BTreeMap::new(), published: BTreeMap::new(), limit, uses: 0, listening_since }
     }
 
     pub(super) fn contains(&self, run: RunId) -> bool {
@@ -130,33 +133,63 @@ impl HotRuns {
         self.runs.get(&run).is_some_and(|hot| hot.outbox.is_empty())
     }
 
+    /// Lets go of a run, but not of what is known to be published of it: that must not be taken for something that was
+    /// left behind when the run is loaded again.
+    pub(super) fn let_go(&mut self, hot: HotRun) {
+        if !hot.published.is_empty() {
+            self.published.entry(hot.run.head.id).or_default().extend(hot.published);
+        }
+    }
+
+    /// Takes what is known to be published out of the outbox of a run that was loaded.
+    pub(super) fn recall(&mut self, hot: &mut HotRun) {
+        let Some(mut published) = self.published.remove(&hot.run.head.id) else { return };
+        published.retain(|version| hot.outbox.iter().any(|(stored, _)| stored == version));
+        hot.outbox.retain(|(version, _)| !published.contains(version));
+        hot.published = published;
+    }
+
+    /// Of how many runs that are not in memory something published may still stand in the stored outbox.
+    pub(super) fn published_elsewhere(&self) -> usize {
+        self.published.len()
+    }
+
+    /// Takes all that is known to be published, to be cleared from the stored outboxes.
+    pub(super) fn take_published(&mut self) -> Vec<(RunId, Vec<RunVersion>)> {
+        let mut published: Vec<_> = std::mem::take(&mut self.published).into_iter().collect();
+        for hot in self.runs.values_mut().filter(|hot| !hot.published.is_empty()) {
+            published.push((hot.run.head.id, std::mem::take(&mut hot.published)));
+        }
+        published
+    }
+
     /// Takes a run out, to be changed and put back.
     pub(super) fn take(&mut self, run: RunId) -> Option<HotRun> {
         self.runs.remove(&run).map(|hot| HotRun { is_guess: true, ..hot })
     }
 
-    /// Puts a run in; returns the runs that had to go for it.
-    pub(super) fn put(&mut self, mut hot: HotRun) -> Vec<HotRun> {
+    /// Puts a run in; others may have to go for it.
+    pub(super) fn put(&mut self, mut hot: HotRun) {
         self.uses += 1;
         hot.used = self.uses;
         self.runs.insert(hot.run.head.id, hot);
         if self.runs.len() <= self.limit {
-            return Vec::new();
+            return;
         }
         // The least recently used quarter goes at once, so that this is rare.
         let mut by_use: Vec<_> = self.runs.values().map(|hot| (hot.used, hot.run.head.id)).collect();
         by_use.sort_unstable();
         by_use.truncate((self.limit / 4).max(1));
-        by_use.iter().filter_map(|(_, run)| self.runs.remove(run)).collect()
+        for (_, run) in by_use {
+            if let Some(gone) = self.runs.remove(&run) {
+                self.let_go(gone);
+            }
+        }
     }
 
-    /// All of them, to be looked through.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut HotRun> {
-        self.runs.values_mut()
-    }
-
-    /// Forgets all of them.
+    /// Forgets all of them, and all that is known of others.
     pub(super) fn clear(&mut self) {
         self.runs.clear();
+        self.published.clear();
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phasework_broker::{Address, BrokerError, Consumer, Delivery, DeliveryTag, Subscription};
-use phasework_store::{RunVersion, StoreError};
+use phasework_store::StoreError;
 use phasework_workflows::id::{RunId, Shard};
 use phasework_workflows::message::event::Tick;
 use phasework_workflows::run::Event;
@@ -45,8 +45,6 @@ pub(crate) struct Owner {
     pub(super) recovery: Recovery,
     pub(super) packing: Packing,
     pub(super) pages: Pages,
-    /// Published versions of runs that are no longer in memory.
-    pub(super) cleared: Vec<(RunId, Vec<RunVersion>)>,
     workers: watch::Receiver<u64>,
     /// Runs that cannot be woken because they cannot be read, and when to try again.
     pub(super) shunned: BTreeMap<RunId, Timestamp>,
@@ -80,7 +78,6 @@ impl Owner {
             recovery: Recovery::default(),
             packing: Packing::default(),
             pages: Pages::default(),
-            cleared: Vec::new(),
             shunned: BTreeMap::new(),
             clogged: Clogged::default(),
             swept: Timestamp::default(),

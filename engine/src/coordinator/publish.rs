@@ -91,10 +91,7 @@ impl Owner {
 
     /// Clears published versions that no commit has cleared on its way.
     pub(super) async fn clear_published(&mut self) {
-        let mut published = std::mem::take(&mut self.cleared);
-        for hot in self.hot.iter_mut().filter(|hot| !hot.published.is_empty()) {
-            published.push((hot.run.head.id, std::mem::take(&mut hot.published)));
-        }
+        let published = self.hot.take_published();
         if published.is_empty() {
             return;
         }
