@@ -7,7 +7,7 @@ use super::event::Ignored;
 use super::jobs::{Exception, ExceptionState};
 use super::state::RunState;
 use super::{MAX_FAILURES_KEPT, failure, retry};
-use crate::definition::RetryPolicy;
+use crate::definition::{Backoff, RetryPolicy};
 use crate::id::{HandlerName, JobIndex};
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::payload::Payload;
@@ -171,6 +171,14 @@ impl Turn<'_> {
         self.try_failed(place, index, record, &JobError::new("worker-lost", words), retry);
     }
 
+    /// How long a job waits that went to a worker that cannot do it. Once it has met several such workers the wait
+    /// varies: jobs that go round together would meet the same workers each time, in turn, and never another.
+    fn wait_for_another_worker(&self, index: JobIndex, before: Exception) -> Millis {
+        let (delay, jitter_percent) = (UNFIT_WORKER_DELAY, if before.attempt > 1 { 50 } else { 0 });
+        let policy = RetryPolicy { backoff: Backoff::Fixed, delay, max_delay: delay, jitter_percent, max_attempts: 1 };
+        retry::wait(policy, 1, self.moment.random ^ index)
+    }
+
     /// Handed back, not tried, or not known to have been.
     fn returned(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
         let before = self.record_of(place, outcome);
@@ -180,7 +188,7 @@ impl Turn<'_> {
                 let times = before.attempt.saturating_sub(before.failed_tries).saturating_sub(1);
                 Millis(HANDED_BACK_STEP.0 * u64::from(times)).min(UNFIT_WORKER_DELAY)
             }
-            _ => UNFIT_WORKER_DELAY,
+            _ => self.wait_for_another_worker(outcome.index, before),
         };
         self.wait(place, outcome.index, before, wait);
     }

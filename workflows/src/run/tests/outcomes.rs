@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{check, guarded, plain};
 use crate::definition::{Backoff, Tolerance};
 use crate::message::outcome::{JobError, Outcome, Status};
-use crate::testkit::{Harness, handler};
+use crate::testkit::{Harness, Outside, handler};
 use crate::time::Millis;
 
 #[test]
@@ -172,6 +172,17 @@ fn a_job_that_is_handed_back_goes_out_again() {
             ("fail:a:0 wake redelivered:a:0 redelivered:a:0", "halted work#1, a out 1 failed 1, because worker-lost"),
         ],
     );
+}
+
+/// Jobs that go round together in step would meet the same workers for ever, on a queue that serves workers in turn.
+#[test]
+fn a_job_that_meets_wrong_workers_over_and_over_falls_out_of_step() {
+    let waits = |script: &str| -> BTreeSet<String> {
+        let start = |seed| Harness::try_start(plain(handler("a")), Outside::default(), seed).unwrap();
+        (1..20).map(|seed| start(seed).play(script).summary()).collect()
+    };
+    assert_eq!(waits("other-version:a:0").len(), 1);
+    assert!(waits("other-version:a:0 wake other-version:a:0").len() > 10);
 }
 
 #[test]
