@@ -71,7 +71,6 @@ impl Owner {
 
     /// Something may be lost, so what is remembered may be of a time that never was.
     pub(super) async fn begin_anew(&mut self) {
-        self.cleared.clear();
         self.hot.clear();
         self.look_for_losses().await;
     }
