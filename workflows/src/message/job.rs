@@ -74,7 +74,7 @@ impl JobGroup {
 
     /// How many jobs the group has.
     pub fn len(&self) -> u64 {
-        self.range.map_or(0, |(_, count)| count) + self.jobs.len() as u64
+        self.range.map_or(0, |(_, count)| count).saturating_add(self.jobs.len() as u64)
     }
 
     /// Whether the group has no job.

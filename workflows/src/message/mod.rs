@@ -181,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_of_endless_jobs_is_counted() {
+        let golden = include_str!("golden/jobs.json").replace('\n', "");
+        let mut group = decode::<job::Jobs>(golden.as_bytes()).unwrap().groups.remove(0);
+        group.jobs.push(job::Job { index: 1, attempt: 2, tried: 1, input: None });
+        for range in [(0, u64::MAX), (u64::MAX, 2), (u64::MAX, u64::MAX)] {
+            group.range = Some(range);
+            assert_eq!(group.len(), range.1.saturating_add(group.jobs.len() as u64), "{range:?}");
+            assert!(!group.is_empty() && group.each().take(3).count() > 0, "{range:?}");
+        }
+    }
+
+    #[test]
     fn a_bad_item_is_set_aside_alone() {
         let golden = include_str!("golden/phase_finished.json").replace('\n', "");
         let item = &golden[golden.find('[').unwrap() + 1..golden.rfind(']').unwrap()];

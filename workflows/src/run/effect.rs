@@ -83,7 +83,7 @@ pub struct Dispatch {
 impl Dispatch {
     /// How many jobs it has.
     pub fn len(&self) -> u64 {
-        self.fresh.map_or(0, |(_, count)| count) + self.again.len() as u64
+        self.fresh.map_or(0, |(_, count)| count).saturating_add(self.again.len() as u64)
     }
 
     /// Whether it has none.
