@@ -55,10 +55,14 @@ fn a_long_job_passes_the_limit_of_rabbitmq() {
             world.start_worker(with_lease_after(lease_after, &ledger)).await;
             let run = submit(&engine, &one_phase(&json!(["Long"])), Value::Null).await;
             let ended = wait(&engine, run).await;
-            assert_eq!(ended.head.state, RunState::Succeeded, "{:#?}", ended.head);
-            let history = engine.history(run, 0, 100).await.expect("a history");
             let attempts = ledger.under("attempt ");
-            assert_eq!(attempts.iter().map(|(_, times)| times).sum::<u64>() > 1, is_held, "{attempts:?} {history:#?}");
+            let times = attempts.iter().map(|(_, times)| times).sum::<u64>();
+            if is_held {
+                // It went from one worker to the other, and counts as lost with them each time but the first.
+                assert!(times > 1, "the limit is not in force: {attempts:?} {:#?}", ended.head);
+            } else {
+                assert_eq!((ended.head.state, times), (RunState::Succeeded, 1), "{attempts:?} {:#?}", ended.head);
+            }
             world.stop().await;
         }
     });
