@@ -105,6 +105,38 @@ impl Nonce {
     pub const fn from_random(bits: u64) -> Self {
         Self(bits >> 11)
     }
+
+    /// Whether every JSON reader and every store keeps it whole.
+    pub const fn is_whole(self) -> bool {
+        self.0 < 1 << 53
+    }
+
+    /// What messages about the making of lists carry in place of their entry's nonce, so that what is said of the making
+    /// of a list is never taken for something that is said of a job.
+    #[must_use]
+    pub const fn of_lists(self) -> Self {
+        Self::from_random((self.0 ^ 0x006c_6973_7400).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// What the pages of a list are stored under that a handler makes itself, in an entry with this nonce. Worked out
+    /// from all that the list is of: whatever number its maker has chosen for it, it is neither that of another
+    /// handler's, or of another attempt, nor the entry's own.
+    #[must_use]
+    pub fn of_list(self, place: u16, attempt: Attempt, list: Self) -> Self {
+        let parts = [u64::from(place), u64::from(attempt), list.0];
+        let mixed = parts.into_iter().fold(self.0, |mixed, part| {
+            scramble(mixed.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ scramble(part.wrapping_add(0x006c_6973_7400)))
+        });
+        let mixed = Self::from_random(mixed);
+        if mixed == self { Self(mixed.0 ^ 1) } else { mixed }
+    }
+}
+
+/// Spreads neighbouring numbers over the whole range. Source: Stafford's variant 13 of the MurmurHash3 finaliser.
+pub(crate) const fn scramble(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 /// A name or an id that cannot be one, and why.
@@ -285,6 +317,35 @@ mod tests {
             ("0199a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b", 0x1b),
         ] {
             assert_eq!(id.parse::<RunId>().unwrap().shard(), Shard(shard), "{id}");
+        }
+    }
+
+    #[test]
+    fn what_a_list_is_stored_under_never_changes() {
+        for (nonce, place, attempt, list, stored) in [
+            (5, 0, 1, 7, 4_008_152_101_140_207),
+            (5, 1, 1, 7, 4_305_901_773_589_470),
+            (5, 0, 2, 7, 7_019_166_424_486_525),
+            (6, 0, 1, 7, 887_323_026_566_898),
+            (5, 0, 1, u64::MAX, 4_680_656_905_986_551),
+        ] {
+            let found = Nonce(nonce).of_list(place, attempt, Nonce(list));
+            assert_eq!(found, Nonce(stored), "{nonce} {place} {attempt} {list}");
+            assert!(found.is_whole());
+        }
+    }
+
+    #[test]
+    fn lists_of_one_number_are_stored_apart() {
+        let nonces = [0, 1, 5, (1 << 53) - 1].map(Nonce);
+        let mut seen = std::collections::BTreeSet::new();
+        for nonce in nonces {
+            for (place, attempt, list) in
+                (0..4).flat_map(|place| (1..5).flat_map(move |attempt| nonces.map(|list| (place, attempt, list))))
+            {
+                let stored = nonce.of_list(place, attempt, list);
+                assert!(stored != nonce && seen.insert(stored), "{nonce:?} {place} {attempt} {list:?}");
+            }
         }
     }
 

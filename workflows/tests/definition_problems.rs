@@ -218,7 +218,13 @@ fn transitions_have_to_lead_somewhere() {
 #[test]
 fn handlers_are_checked() {
     for (handler, expected) in [
-        (r#""enumerate": true"#, "`enumerate` is not supported yet in this version"),
+        (r#""enumerate": 1"#, "`enumerate` must be true or false; this is the number 1"),
+        (
+            r#""enumerate": true, "for_each": 3"#,
+            "`enumerate` beside `for_each`: a handler has one list (a list of jobs comes from `for_each`, or from",
+        ),
+        (r#""enumerate": true, "input": "{{ item }}""#, "there is no `item` here"),
+        (r#""enumerate": false, "max_in_flight": 5"#, "warning: `max_in_flight` changes nothing"),
         (r#""workflow": "child""#, "`workflow` is not supported yet in this version"),
         (r#""version": 1.2"#, "`version` must be a text in quotes; this is a number (write \"version\": \"1.2\")"),
         (r#""version": "one""#, "`one` is not a version requirement"),

@@ -50,6 +50,7 @@ fn handler_json(handler: &HandlerSpec) -> Value {
             ForEach::Expression(expression) => expression.source().into(),
         }),
     );
+    put(&mut out, "enumerate", handler.enumerate.then_some(Value::Bool(true)));
     put(&mut out, "input", handler.input.as_ref().map(|input| sorted(input.source())));
     put(&mut out, "max_in_flight", handler.max_in_flight.map(Value::from));
     put(&mut out, "retry", retry_json(&handler.retry));

@@ -29,7 +29,7 @@ const MAX_ATTEMPTS: u64 = 1000;
 const MAX_DELAY: Millis = Millis::from_mins(7 * 24 * 60);
 
 /// Keys of the language that this version does not know yet.
-const LATER: [&str; 8] = ["depends_on", "enumerate", "if", "notify", "on_error", "priority", "when", "workflow"];
+const LATER: [&str; 7] = ["depends_on", "if", "notify", "on_error", "priority", "when", "workflow"];
 
 /// A handler that has been read.
 pub(super) struct DraftHandler<'n> {
@@ -62,6 +62,7 @@ fn plain(name: HandlerName) -> HandlerSpec {
         version: VersionRequirement::any(),
         input: None,
         for_each: None,
+        enumerate: false,
         max_in_flight: None,
         retry: RetryPolicy::default(),
         timeout: DEFAULT_TIMEOUT,
@@ -78,6 +79,12 @@ fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftH
     let mut uses = Vec::new();
     let for_each_here = fields.get("for_each");
     let for_each = for_each_here.as_ref().and_then(|here| read_for_each(here, &mut uses, report));
+    let enumerate_here = fields.get("enumerate");
+    let enumerate = enumerate_here.as_ref().and_then(|here| here.boolean("enumerate", report)).unwrap_or_default();
+    if let (Some(here), Some(_), true) = (&enumerate_here, &for_each_here, enumerate) {
+        let hint = Some("a list of jobs comes from `for_each`, or from the handler's own `enumerate`".to_owned());
+        report.error_with_hint(&here.place(), "`enumerate` beside `for_each`: a handler has one list", hint);
+    }
     let input = fields.get("input").and_then(|here| {
         let (template, more) = read_template(&here, for_each_here.is_some(), report);
         uses.extend(more);
@@ -96,7 +103,7 @@ fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftH
     let tolerate_failures = tolerance_here.as_ref().and_then(|here| read_tolerance(here, report)).unwrap_or_default();
     let queue = fields.get("queue").and_then(|here| read_queue(&here, report));
     fields.finish(&LATER, report);
-    if for_each_here.is_none() {
+    if for_each_here.is_none() && !enumerate {
         warn_without_list(max_in_flight_here.as_ref(), tolerance_here.as_ref(), tolerate_failures, report);
     }
     let name = name?;
@@ -104,6 +111,7 @@ fn read_object<'n>(here: &Located<'n>, report: &mut Report<'_>) -> Option<DraftH
         version,
         input,
         for_each,
+        enumerate,
         max_in_flight,
         retry,
         timeout,
@@ -122,7 +130,7 @@ fn warn_without_list(
     tolerated: Tolerance,
     report: &mut Report<'_>,
 ) {
-    let hint = || Some("a list of jobs comes from `for_each`".to_owned());
+    let hint = || Some("a list of jobs comes from `for_each` or `enumerate`".to_owned());
     if let Some(here) = max_in_flight {
         report.warning(&here.place(), "`max_in_flight` changes nothing: this handler has one job", hint());
     }

@@ -94,10 +94,13 @@ pub struct HandlerSpec {
     pub name: HandlerName,
     /// Which of its versions will do.
     pub version: VersionRequirement,
-    /// What each job gets; without it, the item, or the run's data when there is no list.
+    /// What each job gets; without it, the item, or the run's data when there is no list. Of a handler that lists its jobs
+    /// itself: what its listing gets.
     pub input: Option<Template>,
     /// What makes its list of jobs; without it there is one job.
     pub for_each: Option<ForEach>,
+    /// Whether it lists its jobs itself, at run time.
+    pub enumerate: bool,
     /// How many of its jobs may be out at once.
     pub max_in_flight: Option<u32>,
     /// How often and when a failed job is tried again.
@@ -113,6 +116,11 @@ pub struct HandlerSpec {
 }
 
 impl HandlerSpec {
+    /// Whether it has a list of jobs, and not one job.
+    pub const fn has_list(&self) -> bool {
+        self.for_each.is_some() || self.enumerate
+    }
+
     /// What has to be there to make its list of jobs and their inputs.
     pub fn reads(&self) -> Reads {
         let list = match &self.for_each {

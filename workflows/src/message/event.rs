@@ -47,6 +47,12 @@ pub struct StartRun {
     /// Where to say that it was accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyTo>,
+    /// Where it belongs in a trace: the W3C trace context that its jobs carry on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Arc<str>>,
+    /// Who asked for it, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Arc<str>>,
 }
 
 /// Where an answer goes.
@@ -141,6 +147,9 @@ pub struct Control {
     /// Of a cancel: how long jobs that run may go on before they are abandoned; [`CANCEL_DEADLINE`] when absent.
     #[serde(default, rename = "deadline_ms", skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Millis>,
+    /// Of a cancel: the run ends at once, even if where its jobs stand is damaged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// Of a rerun: the phase to enter; the one the run is in when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<PhaseName>,
@@ -150,6 +159,9 @@ pub struct Control {
     /// Why, in the words of who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who asked, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Arc<str>>,
     /// Where to say what came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ReplyTo>,
@@ -195,7 +207,14 @@ impl ControlAction {
 impl Control {
     /// An order without anything further said.
     pub const fn new(run: RunId, action: ControlAction) -> Self {
-        Self { run, action, id: None, deadline: None, phase: None, data: None, reason: None, reply: None }
+        let (force, deadline) = (false, None);
+        let (reason, actor, reply) = (None, None, None);
+        Self { run, action, id: None, deadline, force, phase: None, data: None, reason, actor, reply }
+    }
+
+    /// Whether it ends the run without a look at its jobs.
+    pub fn is_forced_cancel(&self) -> bool {
+        self.force && self.action == ControlAction::Cancel
     }
 }
 

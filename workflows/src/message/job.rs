@@ -1,5 +1,7 @@
 //! Jobs on their way to a worker.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, Body};
@@ -53,6 +55,12 @@ pub struct JobGroup {
     pub max_attempts: u32,
     /// What a job's input is when the job does not carry one.
     pub input: InputSource,
+    /// Where the run belongs in a trace: a W3C trace context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Arc<str>>,
+    /// Whether the handler is to list its jobs, and not to do one: [`listing`](super::listing).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enumerate: bool,
     /// The run's data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Payload>,
@@ -68,8 +76,17 @@ impl JobGroup {
     /// Every job of the group.
     pub fn each(&self) -> impl Iterator<Item = Job> + '_ {
         let (first, count) = self.range.unwrap_or((0, 0));
-        let ranged = (first..first.saturating_add(count)).map(|index| Job { index, attempt: 1, tried: 1, input: None });
+        let ranged = (first..first.saturating_add(count)).map(Job::fresh);
         ranged.chain(self.jobs.iter().cloned())
+    }
+
+    /// What a job of the group is to work on.
+    pub fn input_of(&self, job: &Job) -> Payload {
+        let shared = || match self.input {
+            InputSource::Data => self.data.clone().unwrap_or_else(Payload::null),
+            InputSource::Index => Payload::from(serde_json::Value::from(job.index)),
+        };
+        job.input.clone().unwrap_or_else(shared)
     }
 
     /// How many jobs the group has.
@@ -106,6 +123,16 @@ pub struct Job {
     /// What it is to work on.
     #[serde(default, deserialize_with = "Payload::present", skip_serializing_if = "Option::is_none")]
     pub input: Option<Payload>,
+    /// What an attempt before this one had come to, in its own words.
+    #[serde(default, deserialize_with = "Payload::present", skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
+}
+
+impl Job {
+    /// The first attempt at a job that carries no input.
+    pub const fn fresh(index: JobIndex) -> Self {
+        Self { index, attempt: 1, tried: 1, input: None, details: None }
+    }
 }
 
 /// An order to stop working on jobs whose outcomes no longer matter. Sent to every worker.

@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::event::ReplyTo;
 use super::{Batch, Body};
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
+use crate::payload::Payload;
 use crate::time::Millis;
 
 /// How long a lease lasts from when it was taken or renewed. A worker renews it several times as often.
 pub const LEASE: Millis = Millis::from_secs(60);
+
+/// The most that a job may leave for its next attempt, in bytes.
+pub const MAX_DETAILS_BYTES: usize = 16 * 1024;
 
 /// How long a job runs before its worker takes a lease. Whatever is out, not leased and not heard of for longer than
 /// this has been lost.
@@ -57,7 +61,7 @@ pub struct LeaseGroup {
 }
 
 /// A lease that is asked for, or to be renewed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseWanted {
     /// The job.
     pub index: JobIndex,
@@ -66,6 +70,9 @@ pub struct LeaseWanted {
     /// How far the job is, in percent, when its handler says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<u8>,
+    /// What the job has come to, in its own words: its next attempt gets it, if there is one. None: what it said before.
+    #[serde(default, deserialize_with = "Payload::present", skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
 }
 
 /// The answer to one [`LeaseGroup`].

@@ -1,12 +1,14 @@
 //! What travels between the programs: JSON bodies with a protocol version, told apart by the message's `type` property.
 //!
-//! [`job`] goes to workers, [`outcome`] comes back, with [`lease`] and [`probe`] for what takes long or got lost;
+//! [`job`] goes to workers, [`outcome`] comes back, with [`lease`] and [`probe`] for what takes long or got lost, and
+//! [`listing`] for lists of jobs that workers make;
 //! [`event`] drives coordinators, [`submission`] comes from clients,
 //! [`presence`] tells who works, [`notice`] tells the world. Nothing here says how or where they are sent.
 
 pub mod event;
 pub mod job;
 pub mod lease;
+pub mod listing;
 pub mod notice;
 pub mod outcome;
 pub mod presence;
@@ -184,7 +186,7 @@ mod tests {
     fn a_group_of_endless_jobs_is_counted() {
         let golden = include_str!("golden/jobs.json").replace('\n', "");
         let mut group = decode::<job::Jobs>(golden.as_bytes()).unwrap().groups.remove(0);
-        group.jobs.push(job::Job { index: 1, attempt: 2, tried: 1, input: None });
+        group.jobs.push(job::Job { index: 1, attempt: 2, tried: 1, input: None, details: None });
         for range in [(0, u64::MAX), (u64::MAX, 2), (u64::MAX, u64::MAX)] {
             group.range = Some(range);
             assert_eq!(group.len(), range.1.saturating_add(group.jobs.len() as u64), "{range:?}");
@@ -222,6 +224,10 @@ mod tests {
         check::<event::Controls>(include_str!("golden/control_rerun.json"));
         check::<lease::Leases>(include_str!("golden/leases.json"));
         check::<lease::LeasesAnswered>(include_str!("golden/leases_answered.json"));
+        check::<job::Jobs>(include_str!("golden/jobs_enumerate.json"));
+        check::<listing::JobsListed>(include_str!("golden/jobs_listed.json"));
+        check::<listing::ListAnswered>(include_str!("golden/list_answered.json"));
+        check::<outcome::JobsFinished>(include_str!("golden/jobs_finished_enumerate.json"));
         check::<probe::Probes>(include_str!("golden/probe.json"));
         check::<probe::ProbesReturned>(include_str!("golden/probe_returned.json"));
         check::<submission::Submit>(include_str!("golden/submit.json"));

@@ -69,6 +69,9 @@ pub struct Outcome {
     /// Of a job that failed: why. Of one that was returned: what kept it from being tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<JobError>,
+    /// Of a job that is not done: what it has come to, in its own words, for its next attempt. None: what it said before.
+    #[serde(default, deserialize_with = "Payload::present", skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
 }
 
 /// What an attempt came to.

@@ -2,11 +2,14 @@
 //! where nothing changes the answer says why. It changes the run in place and notes what changed in its delta, so
 //! that a batch of events costs one commit and a bitmap of a million jobs is never copied.
 
+use std::sync::Arc;
+
 use super::dispatch::room;
 use super::effect::{Effect, Question, Step};
 use super::entry::{Entry, Stage};
+use super::enumeration::Page;
 use super::event::{Event, Ignored, Moment};
-use super::failure::{MAX_HEAD_MESSAGE_BYTES, shortened};
+use super::failure::{MAX_ACTOR_BYTES, MAX_HEAD_MESSAGE_BYTES, beginning, shortened};
 use super::jobs::JobSet;
 use super::recovery::next_question;
 use super::state::{Head, HistoryEvent, HistoryKind, Run, RunState};
@@ -48,9 +51,10 @@ pub fn start(workflow: &Workflow, order: &StartRun, moment: Moment) -> (Run, Ste
         events: 0,
         wake_at: None,
         awaits_worker: false,
+        traceparent: order.traceparent.clone(),
     };
     let mut run = Run::from_parts(head, Vec::<JobSet>::new());
-    let mut turn = Turn::new(workflow, &mut run, moment);
+    let mut turn = Turn::new(workflow, &mut run, moment, order.actor.as_deref());
     turn.record(HistoryKind::Started { revision: workflow.revision.clone() });
     turn.tell(LifecycleEvent::RunStarted);
     turn.enter(initial, false);
@@ -63,15 +67,24 @@ pub fn apply(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) 
     if run.head.state.is_ended() {
         return Step::Ignored(Ignored::RunEnded);
     }
+    let Entry { number: current, nonce: of_entry, .. } = run.head.entry;
     if let Some((entry, nonce)) = event.names_entry()
-        && (entry, nonce) != (run.head.entry.number, run.head.entry.nonce)
+        && (entry, nonce) != (current, of_entry)
+        && !(event.may_speak_of_lists() && (entry, nonce) == (current, of_entry.of_lists()))
     {
         return Step::Ignored(Ignored::OtherEntry);
     }
-    let mut turn = Turn::new(workflow, run, moment);
+    let mut turn = Turn::new(workflow, run, moment, event.actor());
     let applied = match event {
-        Event::JobsFinished { handler, done, outcomes, .. } => turn.jobs_finished(handler, done, outcomes),
-        Event::Leases { handler, leases, .. } => turn.leases(handler, leases),
+        Event::JobsFinished { nonce, handler, done, outcomes, .. } => {
+            turn.jobs_finished(handler, *nonce, done, outcomes)
+        }
+        Event::JobsListed { nonce, handler, attempt, list, first, items, .. } => turn.jobs_listed(
+            handler,
+            *nonce,
+            Page { attempt: *attempt, list: *list, first: *first, items: items.as_deref() },
+        ),
+        Event::Leases { nonce, handler, leases, .. } => turn.leases(handler, *nonce, leases),
         Event::ProbeReturned { handler, sent_at, .. } => turn.probe_returned(handler, *sent_at),
         Event::PhaseFinished { .. } => turn.move_on(),
         Event::Resolved { handlers, .. } => turn.resolved(handlers),
@@ -92,6 +105,7 @@ impl Event {
     const fn names_entry(&self) -> Option<(EntryNo, Nonce)> {
         match self {
             Self::JobsFinished { entry, nonce, .. }
+            | Self::JobsListed { entry, nonce, .. }
             | Self::Leases { entry, nonce, .. }
             | Self::ProbeReturned { entry, nonce, .. }
             | Self::PhaseFinished { entry, nonce }
@@ -101,6 +115,36 @@ impl Event {
             Self::Wake | Self::Recover | Self::Control(_) => None,
         }
     }
+
+    /// Who brought it about, when that was not the engine itself.
+    fn actor(&self) -> Option<&str> {
+        match self {
+            Self::Control(control) => control.actor.as_deref(),
+            Self::JobsFinished { .. }
+            | Self::JobsListed { .. }
+            | Self::Leases { .. }
+            | Self::ProbeReturned { .. }
+            | Self::PhaseFinished { .. }
+            | Self::Resolved { .. }
+            | Self::Enumerated { .. }
+            | Self::Concluded { .. }
+            | Self::Wake
+            | Self::Recover => None,
+        }
+    }
+
+    /// Whether it may name the nonce of an entry's lists in place of the entry's own.
+    const fn may_speak_of_lists(&self) -> bool {
+        match self {
+            Self::JobsFinished { .. } | Self::JobsListed { .. } | Self::Leases { .. } => true,
+            Self::ProbeReturned { .. }
+            | Self::PhaseFinished { .. }
+            | Self::Resolved { .. }
+            | Self::Enumerated { .. }
+            | Self::Concluded { .. } => false,
+            Self::Wake | Self::Recover | Self::Control(_) => false,
+        }
+    }
 }
 
 /// One application of an event: the run as it changes, and what that asks for.
@@ -108,6 +152,8 @@ pub(super) struct Turn<'a> {
     pub(super) workflow: &'a Workflow,
     pub(super) run: &'a mut Run,
     pub(super) moment: Moment,
+    /// Who brings it about, if not the engine itself.
+    actor: Option<Arc<str>>,
     pub(super) effects: Vec<Effect>,
     pub(super) questions: Vec<Question>,
 }
@@ -116,8 +162,9 @@ pub(super) struct Turn<'a> {
 pub(super) type Applied = Result<(), Ignored>;
 
 impl<'a> Turn<'a> {
-    fn new(workflow: &'a Workflow, run: &'a mut Run, moment: Moment) -> Self {
-        Self { workflow, run, moment, effects: Vec::new(), questions: Vec::new() }
+    fn new(workflow: &'a Workflow, run: &'a mut Run, moment: Moment, actor: Option<&str>) -> Self {
+        let actor = actor.map(|actor| beginning(actor, MAX_ACTOR_BYTES).into());
+        Self { workflow, run, moment, actor, effects: Vec::new(), questions: Vec::new() }
     }
 
     fn changed(self) -> Step {
@@ -133,7 +180,8 @@ impl<'a> Turn<'a> {
     pub(super) fn record(&mut self, what: HistoryKind) {
         let head = &mut self.run.head;
         head.events += 1;
-        self.run.delta.history.push(HistoryEvent { n: head.events, at: self.moment.now, what });
+        let actor = self.actor.clone();
+        self.run.delta.history.push(HistoryEvent { n: head.events, at: self.moment.now, what, actor });
     }
 
     pub(super) fn tell(&mut self, event: LifecycleEvent) {
@@ -160,7 +208,7 @@ impl<'a> Turn<'a> {
                 Ok(())
             }
             (RunState::Canceling, _) if is_due => {
-                self.end_canceled();
+                self.wake_canceling();
                 Ok(())
             }
             (RunState::Running, Stage::Finished { .. } | Stage::Halted)

@@ -6,11 +6,11 @@ use super::effect::{Effect, Question};
 use super::entry::{Entry, HandlerEntry, Stage};
 use super::event::Ignored;
 use super::failure::{MAX_HEAD_MESSAGE_BYTES, beginning};
-use super::jobs::{Exception, ExceptionState};
+use super::jobs::{Exception, ExceptionState, JobSet};
 use super::state::{Canceling, HistoryKind, RunState};
 use super::{MAX_ENTRIES, ORDERS_KEPT};
 use crate::message::event::{CANCEL_DEADLINE, Control, ControlAction, MAX_CANCEL_DEADLINE};
-use crate::time::Millis;
+use crate::time::{Millis, Timestamp};
 
 /// The longest name of an order that is remembered, in bytes.
 const MAX_ORDER_ID_BYTES: usize = 64;
@@ -34,6 +34,10 @@ impl Turn<'_> {
     fn carry_out(&mut self, control: &Control) -> Applied {
         let reason = control.reason.as_deref().map(|reason| beginning(reason, MAX_HEAD_MESSAGE_BYTES).to_owned());
         match control.action {
+            ControlAction::Cancel if control.force => {
+                self.end_by_force(reason);
+                Ok(())
+            }
             ControlAction::Cancel => {
                 let allowed = control.deadline.unwrap_or(CANCEL_DEADLINE);
                 self.cancel(allowed.min(MAX_CANCEL_DEADLINE), reason)
@@ -65,11 +69,39 @@ impl Turn<'_> {
                 }
             }
         }
-        self.run.head.wake_at = Some(deadline);
+        self.set_cancel_timer(deadline);
         if !self.is_anything_out() || allowed == Millis(0) {
             self.end_canceled();
         }
         Ok(())
+    }
+
+    /// Where its jobs stand may be damaged: nothing of it is believed or counted.
+    fn end_by_force(&mut self, reason: Option<String>) {
+        let earlier = self.run.head.canceling.take().and_then(|canceling| canceling.reason);
+        self.effects.push(Effect::CancelJobs { entry: self.run.head.entry.number });
+        let deadline = self.moment.now;
+        self.run.head.canceling = Some(Canceling { deadline, reason: reason.or(earlier) });
+        self.end_canceled();
+    }
+
+    /// For the deadline, or the end of the next lease if that comes first: whoever has that job is told to stop, gets no
+    /// other lease, and would have reported by then.
+    fn set_cancel_timer(&mut self, deadline: Timestamp) {
+        let lapses = self.run.jobs.iter().filter_map(JobSet::next_lapse);
+        let lapse = lapses.min().map(|at| self.moment.not_before_heard(at));
+        self.run.head.wake_at = Some(lapse.map_or(deadline, |lapse| lapse.min(deadline)));
+    }
+
+    /// The timer of a run that is being canceled went off.
+    pub(super) fn wake_canceling(&mut self) {
+        let deadline = self.run.head.canceling.as_ref().map(|canceling| canceling.deadline);
+        let Some(deadline) = deadline.filter(|&deadline| deadline > self.moment.now) else {
+            return self.end_canceled();
+        };
+        self.end_lapsed_leases();
+        self.set_cancel_timer(deadline);
+        self.end_if_stopped();
     }
 
     fn is_anything_out(&self) -> bool {
@@ -149,13 +181,17 @@ impl Turn<'_> {
         if (self.run.head.state, self.run.head.entry.stage) != (RunState::Halted, Stage::Halted) {
             return Err(Ignored::NotNow);
         }
+        if self.is_halted_by_unrecorded() {
+            return Err(Ignored::NotRecorded);
+        }
         let Entry { number: entry, nonce, .. } = self.run.head.entry;
         let mut jobs = 0;
         for place in 0..self.run.head.entry.handlers.len() {
-            jobs += self.let_failed_wait(place);
+            let again = self.let_failed_wait(place);
             let handler = &mut self.run.head.entry.handlers[place];
+            jobs += if handler.is_listing() { 0 } else { again };
             (handler.first_failure, handler.first_failed) = (None, None);
-            if handler.total.is_none() {
+            if handler.wants_list() {
                 self.questions.push(Question::List { entry, nonce, handler: place as u16 });
             }
         }
@@ -168,21 +204,34 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Whether more jobs failed than are tolerated of which it is not known which they are. The version before this one
+    /// did not write that down.
+    fn is_halted_by_unrecorded(&self) -> bool {
+        let specs = self.phase().map_or(&[][..], |phase| &phase.handlers);
+        let mut places = self.run.head.entry.handlers.iter().zip(&self.run.jobs).zip(specs);
+        places.any(|((handler, jobs), spec)| {
+            let known = jobs.exceptions().filter(|(_, it)| it.state == ExceptionState::Failed).count() as u64;
+            let allowed = handler.total.map_or(0, |total| spec.tolerate_failures.allowed(total));
+            handler.failed.saturating_sub(known) > allowed
+        })
+    }
+
     /// The jobs of a handler that failed for good wait for a first try; how many those are.
     fn let_failed_wait(&mut self, place: usize) -> u64 {
         let all = self.run.jobs[place].exceptions();
         let failed: Vec<_> =
-            all.filter(|(_, it)| it.state == ExceptionState::Failed).map(|(index, it)| (index, *it)).collect();
-        for &(index, record) in &failed {
+            all.filter(|(_, it)| it.state == ExceptionState::Failed).map(|(index, it)| (index, it.clone())).collect();
+        let count = failed.len() as u64;
+        for (index, record) in failed {
             self.run.jobs[place].terminal.remove(index);
             let state = ExceptionState::Waiting(self.moment.now);
             let record = Exception { failed_tries: 0, redelivered: 0, sent_at: None, state, ..record };
             self.set_exception(place, index, record);
         }
         let handler: &mut HandlerEntry = &mut self.run.head.entry.handlers[place];
-        handler.failed -= failed.len() as u64;
-        handler.waiting += failed.len() as u64;
-        failed.len() as u64
+        handler.failed -= count;
+        handler.waiting += count;
+        count
     }
 
     /// The current entry is left as it is, and a phase entered anew, the same one unless another is named.

@@ -23,8 +23,11 @@ pub struct Delta {
     pub failures: Vec<FailureRecord>,
     /// What happened, numbered without gaps, to be appended.
     pub history: Vec<HistoryEvent>,
-    /// Entries whose inputs, bitmaps, exceptions (not outputs, not failures) go.
+    /// Entries whose inputs, bitmaps, exceptions (not outputs, not failures) go. Inputs go whatever they were stored under,
+    /// those of entries before as well: some may have been stored ahead of a commit that never came.
     pub forget_jobs: Vec<ForgottenEntry>,
+    /// Lists of inputs that go, and nothing else of their entry.
+    pub forget_inputs: Vec<ForgottenList>,
     /// Entries whose outputs go, because a later entry of the same phase has taken their place.
     pub forget_outputs: Vec<ForgottenEntry>,
     /// The run's result.
@@ -45,7 +48,7 @@ pub struct BitPatch {
 }
 
 /// An exception that is set or removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExceptionChange {
     /// The entry.
     pub entry: EntryNo,
@@ -83,6 +86,17 @@ pub struct FailureRecord {
     pub error: JobError,
     /// When.
     pub at: Timestamp,
+}
+
+/// A list of inputs that goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForgottenList {
+    /// The entry.
+    pub entry: EntryNo,
+    /// What it is stored under.
+    pub nonce: Nonce,
+    /// The handler's place in the phase.
+    pub handler: u16,
 }
 
 /// An entry whose data goes.

@@ -27,7 +27,7 @@ impl Turn<'_> {
     fn dispatch_handler(&mut self, place: usize) -> Option<Dispatch> {
         let handler = &self.run.head.entry.handlers[place];
         let version = handler.version.clone()?;
-        handler.total?;
+        handler.planned()?;
         let was_idle = handler.unleased() == 0;
         let again = self.let_out_waiting(place);
         let fresh = self.let_out_fresh(place);
@@ -46,6 +46,7 @@ impl Turn<'_> {
             handler: place as u16,
             name: handler.name.clone(),
             version,
+            enumerate: handler.is_listing(),
             stored_inputs: handler.stored_inputs,
             fresh,
             again,
@@ -58,6 +59,7 @@ impl Turn<'_> {
         while room(&self.run.head.entry.handlers[place]) > 0 {
             let Some((index, before)) = self.run.jobs[place].most_overdue(self.moment.now) else { break };
             let attempt = before.attempt.saturating_add(1);
+            self.begin_list_anew(place); // what an earlier program may have left of it
             let handler = &mut self.run.head.entry.handlers[place];
             handler.waiting -= 1;
             handler.out += 1;

@@ -70,6 +70,9 @@ pub struct Dispatch {
     pub name: HandlerName,
     /// The version the entry has pinned.
     pub version: semver::Version,
+    /// Whether it is the making of the handler's list that goes out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enumerate: bool,
     /// Whether the jobs' inputs are stored; otherwise see [`Listing`](super::Listing).
     pub stored_inputs: bool,
     /// `(first, count)`: jobs on their first attempt.

@@ -59,6 +59,9 @@ pub struct HandlerEntry {
     /// Whether each job's input is stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stored_inputs: bool,
+    /// The list that it makes itself, which is what is out, waiting or failed of it until that is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enumeration: Option<Enumeration>,
     /// How many of its jobs may be out at once.
     pub window: u32,
     /// Jobs below this index have been dispatched at least once.
@@ -72,7 +75,7 @@ pub struct HandlerEntry {
     pub done: u64,
     /// How many failed for good.
     pub failed: u64,
-    /// How many failed tries were followed by another.
+    /// How many failed tries at its jobs were followed by another.
     pub retried: u64,
     /// How many have an output that is not `null`.
     pub outputs: u64,
@@ -96,6 +99,21 @@ pub struct HandlerEntry {
     /// The job that failed first; none when it was the list that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failed: Option<JobIndex>,
+}
+
+/// A list of jobs that a handler makes itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Enumeration {
+    /// What the pages are stored under of the list that is taken: [`Nonce::of_list`] of this entry, handler and attempt,
+    /// and of the number that its maker has drawn. None before the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<Nonce>,
+    /// How many jobs it has, as far as it has come.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub jobs: u64,
+    /// How many bytes they take.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
 }
 
 /// A probe on its way through a job queue.
@@ -123,6 +141,32 @@ impl HandlerEntry {
         self.out.saturating_sub(self.leased)
     }
 
+    /// Whether it makes its list itself, and has not done so.
+    pub const fn is_listing(&self) -> bool {
+        self.total.is_none() && self.enumeration.is_some()
+    }
+
+    /// Whether it has no list because that could not be made.
+    pub const fn has_failed_to_list(&self) -> bool {
+        self.is_listing() && self.failed > 0
+    }
+
+    /// Whether its list, or the input of its job, has to be worked out.
+    pub const fn wants_list(&self) -> bool {
+        self.total.is_none() && self.enumeration.is_none()
+    }
+
+    /// How many jobs there are to be let out, the making of a list being one.
+    pub fn planned(&self) -> Option<u64> {
+        self.total.or(self.is_listing().then_some(1))
+    }
+
+    /// The nonce that the pages of its jobs' inputs are stored under, in an entry with `nonce`.
+    pub fn inputs_under(&self, nonce: Nonce) -> Nonce {
+        let sealed = self.enumeration.filter(|_| self.total.is_some());
+        sealed.and_then(|enumeration| enumeration.list).unwrap_or(nonce)
+    }
+
     /// Whether every job has come to its end.
     pub fn is_finished(&self) -> bool {
         self.total == Some(self.done + self.failed)
@@ -130,7 +174,7 @@ impl HandlerEntry {
 
     /// How many jobs have not been dispatched yet.
     pub fn undispatched(&self) -> u64 {
-        self.total.unwrap_or(0).saturating_sub(self.cursor)
+        self.planned().unwrap_or(0).saturating_sub(self.cursor)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can happen to a run, and why an event may change nothing.
 
 use super::HEARING;
-use crate::id::{EntryNo, HandlerName, JobIndex, Nonce};
+use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce};
 use crate::message::event::Control;
 use crate::message::lease::LeaseWanted;
 use crate::message::outcome::{JobError, Outcome};
@@ -21,9 +21,11 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// When to act on a silence that would otherwise have lasted long enough at `at`.
+    /// When to act on a silence that would otherwise have lasted long enough at `at`. That somebody began to listen in the
+    /// future says that a clock was set back, and nothing more: whoever waited for that time to come would wait long.
     pub(super) fn not_before_heard(self, at: Timestamp) -> Timestamp {
-        at.max(self.listening_since.plus(HEARING))
+        let heard = if self.listening_since > self.now { at } else { self.listening_since.plus(HEARING) };
+        at.max(heard)
     }
 }
 
@@ -34,7 +36,7 @@ pub enum Event {
     JobsFinished {
         /// The entry they belong to.
         entry: EntryNo,
-        /// Its nonce.
+        /// Its nonce, or that of its lists.
         nonce: Nonce,
         /// Their handler.
         handler: HandlerName,
@@ -42,6 +44,23 @@ pub enum Event {
         done: Vec<(JobIndex, u64)>,
         /// All other outcomes.
         outcomes: Vec<Outcome>,
+    },
+    /// A worker gives a page of the list that a handler makes itself.
+    JobsListed {
+        /// The entry.
+        entry: EntryNo,
+        /// The nonce of its lists.
+        nonce: Nonce,
+        /// The handler.
+        handler: HandlerName,
+        /// The attempt.
+        attempt: Attempt,
+        /// Names the list.
+        list: Nonce,
+        /// The number of the first of these jobs.
+        first: JobIndex,
+        /// What each job is to work on; or why that cannot be, for good.
+        items: Result<Vec<Payload>, JobError>,
     },
     /// A worker asks for leases on jobs of one handler, or renews them.
     Leases {
@@ -155,6 +174,8 @@ pub enum Ignored {
     NotNow,
     /// The order names a phase that the definition does not have.
     UnknownPhase,
+    /// It is not known which jobs failed: the entry was begun by a version that did not write it down.
+    NotRecorded,
 }
 
 impl Ignored {
@@ -171,6 +192,7 @@ impl Ignored {
             Self::AlreadySo => "already-so",
             Self::NotNow => "not-now",
             Self::UnknownPhase => "unknown-phase",
+            Self::NotRecorded => "not-recorded",
         }
     }
 }

@@ -13,6 +13,9 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// The longest message that is kept in a run's head, which is written with every commit, in bytes.
 pub(super) const MAX_HEAD_MESSAGE_BYTES: usize = 2 * 1024;
 
+/// The longest name that is kept of who ordered something, in bytes.
+pub(super) const MAX_ACTOR_BYTES: usize = 100;
+
 /// `error` with at most `bytes` of its message.
 pub(super) fn shortened(error: &JobError, bytes: usize) -> JobError {
     let kind = match beginning(&error.kind, MAX_KIND_BYTES) {

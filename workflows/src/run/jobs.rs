@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Attempt, JobIndex};
+use crate::message::lease::MAX_DETAILS_BYTES;
+use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// The jobs of one handler of the current entry.
@@ -75,18 +77,18 @@ impl JobSet {
     /// The leased job whose lease runs out, or whose time is over, before all others; and when.
     pub fn first_lapse(&self) -> Option<(Timestamp, JobIndex, Exception)> {
         let &(at, index) = self.lapses.first()?;
-        Some((at, index, self.exceptions[&index]))
+        Some((at, index, self.exceptions[&index].clone()))
     }
 
     /// The waiting job that is most overdue at `now`.
     pub fn most_overdue(&self, now: Timestamp) -> Option<(JobIndex, Exception)> {
         let &(at, index) = self.due.first()?;
-        (at <= now).then(|| (index, self.exceptions[&index]))
+        (at <= now).then(|| (index, self.exceptions[&index].clone()))
     }
 }
 
 /// A job that is not simply out on its first attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exception {
     /// The number of its last dispatch.
     #[serde(rename = "a")]
@@ -103,6 +105,9 @@ pub struct Exception {
     /// Where it is.
     #[serde(rename = "s")]
     pub state: ExceptionState,
+    /// What it had come to, in its own words.
+    #[serde(rename = "c", default, deserialize_with = "Payload::present", skip_serializing_if = "Option::is_none")]
+    pub details: Option<Payload>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
@@ -158,9 +163,16 @@ impl Lease {
 }
 
 impl Exception {
+    /// Takes note of what the job has come to, if that is said, and within the bounds.
+    pub(super) fn note(&mut self, details: Option<&Payload>) {
+        if let Some(details) = details.filter(|details| details.check(MAX_DETAILS_BYTES).is_ok()) {
+            self.details = Some(details.clone());
+        }
+    }
+
     /// The record of a job on its first attempt, once it needs one.
     pub const fn first(state: ExceptionState) -> Self {
-        Self { attempt: 1, failed_tries: 0, redelivered: 0, sent_at: None, state }
+        Self { attempt: 1, failed_tries: 0, redelivered: 0, sent_at: None, state, details: None }
     }
 }
 

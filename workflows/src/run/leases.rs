@@ -5,20 +5,21 @@ use super::entry::Stage;
 use super::event::Ignored;
 use super::jobs::{Exception, ExceptionState, Lease};
 use super::state::RunState;
-use crate::id::HandlerName;
+use crate::id::{HandlerName, Nonce};
 use crate::message::lease::{LEASE, LeaseWanted};
 use crate::message::outcome::JobError;
 use crate::time::Millis;
 
 impl Turn<'_> {
     /// Gives or renews leases, each to the attempt that is the job's last and is out. Nobody gets one who is to stop.
-    pub(super) fn leases(&mut self, name: &HandlerName, wanted: &[LeaseWanted]) -> Applied {
+    pub(super) fn leases(&mut self, name: &HandlerName, nonce: Nonce, wanted: &[LeaseWanted]) -> Applied {
         if matches!(self.run.head.entry.stage, Stage::Finished { .. }) || self.run.head.state == RunState::Canceling {
             return Err(Ignored::TooLate);
         }
         let place = self.run.head.entry.handlers.iter().position(|handler| handler.name == *name);
         let spec = self.phase().and_then(|phase| phase.handler(name));
         let (Some(place), Some((_, spec))) = (place, spec) else { return Err(Ignored::UnknownHandler) };
+        self.must_speak_of(place, nonce)?;
         let timeout = spec.timeout;
         let mut given = 0;
         for wanted in wanted {
@@ -39,7 +40,7 @@ impl Turn<'_> {
     fn lease(&mut self, place: usize, wanted: &LeaseWanted, timeout: Millis) -> bool {
         let now = self.moment.now;
         let fresh = Exception::first(ExceptionState::Out);
-        let record = self.run.jobs[place].exception(wanted.index).copied().unwrap_or(fresh);
+        let mut record = self.run.jobs[place].exception(wanted.index).cloned().unwrap_or(fresh);
         // The first lease comes some time after the job has begun, so the worker's own deadline comes before this one.
         let (deadline, said) = match record.state {
             ExceptionState::Leased(lease) => (lease.deadline, lease.progress),
@@ -51,6 +52,7 @@ impl Turn<'_> {
         if record.state == ExceptionState::Out {
             self.run.head.entry.handlers[place].leased += 1;
         }
+        record.note(wanted.details.as_ref());
         let progress = wanted.progress.map(|percent| percent.min(100)).or(said);
         let state = ExceptionState::Leased(Lease { until: now.plus(LEASE), deadline, progress });
         self.set_exception(place, wanted.index, Exception { state, ..record });

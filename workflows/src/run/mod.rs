@@ -11,10 +11,12 @@ mod delta;
 mod dispatch;
 mod effect;
 mod entry;
+mod enumeration;
 mod event;
 mod failure;
 mod jobs;
 mod leases;
+mod listing;
 mod outcomes;
 mod phase;
 mod recovery;
@@ -24,12 +26,13 @@ mod state;
 mod tests;
 
 pub use apply::{apply, start};
-pub use delta::{BitPatch, Delta, ExceptionChange, FailureRecord, ForgottenEntry, OutputPage};
+pub use delta::{BitPatch, Delta, ExceptionChange, FailureRecord, ForgottenEntry, ForgottenList, OutputPage};
 pub use effect::{Dispatch, Effect, JobTicket, Question, Step};
-pub use entry::{Entry, EntryOutputs, HandlerEntry, HandlerOutputs, ProbeOut, Stage};
+pub use entry::{Entry, EntryOutputs, Enumeration, HandlerEntry, HandlerOutputs, ProbeOut, Stage};
 pub use event::{Event, Ignored, Listing, Moment, Resolution};
 pub use jobs::{Bitmap, Exception, ExceptionState, JobSet, Lease};
-pub use state::{Canceling, Cause, HandlerTally, Head, HistoryEvent, HistoryKind, LostWhy, Run, RunState};
+pub use listing::{Items, expression_fault};
+pub use state::{Canceling, Cause, ENGINE, HandlerTally, Head, HistoryEvent, HistoryKind, LostWhy, Run, RunState};
 
 use crate::message::lease::{LEASE, LEASE_AFTER};
 use crate::time::Millis;
@@ -48,6 +51,12 @@ pub const LARGEST_WINDOW: u32 = 65_536;
 
 /// How many failures of a handler of an entry are kept in full; further ones are counted.
 pub const MAX_FAILURES_KEPT: u64 = 1000;
+
+/// How many jobs a list may have that a handler makes itself.
+pub const MAX_LISTED_JOBS: u64 = 10_000_000;
+
+/// How many bytes the jobs of such a list may take together.
+pub const MAX_LISTED_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// How long a finished phase waits to be moved on before its end is announced again.
 pub const ANNOUNCE_AGAIN: Millis = Millis::from_secs(30);

@@ -8,7 +8,8 @@ use super::jobs::{Exception, ExceptionState};
 use super::state::RunState;
 use super::{MAX_FAILURES_KEPT, failure, retry};
 use crate::definition::{Backoff, RetryPolicy};
-use crate::id::{HandlerName, JobIndex};
+use crate::id::{HandlerName, JobIndex, Nonce};
+use crate::message::listing::OTHER_LIST;
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::payload::Payload;
 use crate::time::Millis;
@@ -25,6 +26,7 @@ impl Turn<'_> {
     pub(super) fn jobs_finished(
         &mut self,
         name: &HandlerName,
+        nonce: Nonce,
         done: &[(JobIndex, u64)],
         outcomes: &[Outcome],
     ) -> Applied {
@@ -36,15 +38,25 @@ impl Turn<'_> {
         let place = handlers.position(|handler| handler.name == *name);
         let spec = self.phase().and_then(|phase| phase.handler(name));
         let (Some(place), Some((_, spec))) = (place, spec) else { return Err(Ignored::UnknownHandler) };
+        self.must_speak_of(place, nonce)?;
         let (retry, out) = (spec.retry, self.run.head.entry.handlers[place].out);
-        let mut accepted = self.ranges_done(place, done);
+        let mut accepted = match self.is_listing(place) {
+            true => u64::from(self.done_in_place_of_list(place, done, retry)),
+            false => self.ranges_done(place, done),
+        };
         let mut outputs = Vec::new();
         for outcome in outcomes {
-            if !self.is_current(place, outcome.index, outcome.attempt) || self.is_with_its_worker(place, outcome) {
+            let is_current = self.is_current(place, outcome.index, outcome.attempt);
+            if !is_current || self.is_with_its_worker(place, outcome) || self.is_of_other_list(place, outcome) {
                 continue;
             }
             accepted += 1;
             match outcome.status {
+                Status::Done if self.is_listing(place) => {
+                    if !self.listed(place, outcome, retry) {
+                        accepted -= 1;
+                    }
+                }
                 Status::Done => {
                     self.done(place, outcome.index);
                     outputs.extend(output_of(outcome));
@@ -114,7 +126,7 @@ impl Turn<'_> {
     }
 
     /// A job that was out is out no longer.
-    fn come_back(&mut self, place: usize, index: JobIndex) {
+    pub(super) fn come_back(&mut self, place: usize, index: JobIndex) {
         let state = self.run.jobs[place].exception(index).map(|exception| exception.state);
         let handler = &mut self.run.head.entry.handlers[place];
         handler.out -= 1;
@@ -133,7 +145,7 @@ impl Turn<'_> {
         }
     }
 
-    fn failed(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
+    pub(super) fn failed(&mut self, place: usize, outcome: &Outcome, retry: RetryPolicy) {
         let (before, unsaid) = (self.record_of(place, outcome), JobError::new("error", "the worker did not say why"));
         self.try_failed(place, outcome.index, before, outcome.error.as_ref().unwrap_or(&unsaid), retry);
     }
@@ -156,7 +168,9 @@ impl Turn<'_> {
             || retry::wait(retry, failed_tries, self.moment.random ^ index),
             |asked| asked.min(retry::LONGEST_WAIT),
         );
-        self.run.head.entry.handlers[place].retried += 1;
+        if !self.is_listing(place) {
+            self.run.head.entry.handlers[place].retried += 1;
+        }
         self.wait(place, index, before, wait);
     }
 
@@ -164,7 +178,7 @@ impl Turn<'_> {
     /// held responsible for that.
     pub(super) fn worker_lost(&mut self, place: usize, index: JobIndex, before: Exception, retry: RetryPolicy) {
         let record = Exception { redelivered: before.redelivered.saturating_add(1), ..before };
-        if before.redelivered == 0 {
+        if record.redelivered == 1 {
             return self.wait(place, index, record, Millis(0));
         }
         let words = format!("its worker was lost {} times while it was out", record.redelivered);
@@ -173,7 +187,7 @@ impl Turn<'_> {
 
     /// How long a job waits that went to a worker that cannot do it. Once it has met several such workers the wait
     /// varies: jobs that go round together would meet the same workers each time, in turn, and never another.
-    fn wait_for_another_worker(&self, index: JobIndex, before: Exception) -> Millis {
+    fn wait_for_another_worker(&self, index: JobIndex, before: &Exception) -> Millis {
         let (delay, jitter_percent) = (UNFIT_WORKER_DELAY, if before.attempt > 1 { 50 } else { 0 });
         let policy = RetryPolicy { backoff: Backoff::Fixed, delay, max_delay: delay, jitter_percent, max_attempts: 1 };
         retry::wait(policy, 1, self.moment.random ^ index)
@@ -184,11 +198,11 @@ impl Turn<'_> {
         let before = self.record_of(place, outcome);
         let wait = match outcome.error.as_ref().map_or("draining", |error| &*error.kind) {
             "redelivered" => return self.worker_lost(place, outcome.index, before, retry),
-            "draining" | "busy" | "canceled" => {
+            "draining" | "busy" | "canceled" | OTHER_LIST => {
                 let times = before.attempt.saturating_sub(before.failed_tries).saturating_sub(1);
                 Millis(HANDED_BACK_STEP.0 * u64::from(times)).min(UNFIT_WORKER_DELAY)
             }
-            _ => self.wait_for_another_worker(outcome.index, before),
+            _ => self.wait_for_another_worker(outcome.index, &before),
         };
         self.wait(place, outcome.index, before, wait);
     }
@@ -196,18 +210,21 @@ impl Turn<'_> {
     /// The record of a job that is out, as far as it has one.
     fn record_of(&self, place: usize, outcome: &Outcome) -> Exception {
         let none = Exception::first(ExceptionState::Out);
-        self.run.jobs[place].exception(outcome.index).copied().unwrap_or(none)
+        let mut record = self.run.jobs[place].exception(outcome.index).cloned().unwrap_or(none);
+        record.note(outcome.details.as_ref());
+        record
     }
 
     fn wait(&mut self, place: usize, index: JobIndex, record: Exception, wait: Millis) {
         let state = ExceptionState::Waiting(self.moment.now.plus(wait));
         self.come_back(place, index);
+        self.begin_list_anew(place);
         self.run.head.entry.handlers[place].waiting += 1;
         self.set_exception(place, index, Exception { state, ..record });
     }
 
     pub(super) fn set_exception(&mut self, place: usize, index: JobIndex, exception: Exception) {
-        self.run.jobs[place].set(index, exception);
+        self.run.jobs[place].set(index, exception.clone());
         let entry = self.run.head.entry.number;
         let change = ExceptionChange { entry, handler: place as u16, index, exception: Some(exception) };
         self.run.delta.exceptions.push(change);
@@ -218,13 +235,15 @@ impl Turn<'_> {
     fn fail_for_good(&mut self, place: usize, index: JobIndex, record: Exception, error: &JobError) {
         let entry = self.run.head.entry.number;
         self.come_back(place, index);
+        self.begin_list_anew(place);
         let handler = &mut self.run.head.entry.handlers[place];
+        let is_job = !handler.is_listing();
         handler.failed += 1;
         if handler.first_failure.is_none() {
             let short = failure::shortened(error, failure::MAX_HEAD_MESSAGE_BYTES);
-            (handler.first_failure, handler.first_failed) = (Some(short), Some(index));
+            (handler.first_failure, handler.first_failed) = (Some(short), is_job.then_some(index));
         }
-        if handler.failed <= MAX_FAILURES_KEPT {
+        if handler.failed <= MAX_FAILURES_KEPT && is_job {
             self.run.delta.failures.push(FailureRecord {
                 entry,
                 handler: place as u16,

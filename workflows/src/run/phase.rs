@@ -3,7 +3,7 @@
 use super::apply::{Applied, Turn};
 use super::delta::ForgottenEntry;
 use super::effect::{Effect, Question};
-use super::entry::{Entry, EntryOutputs, HandlerEntry, HandlerOutputs, Stage};
+use super::entry::{Entry, EntryOutputs, Enumeration, HandlerEntry, HandlerOutputs, Stage};
 use super::event::{Ignored, Listing, Resolution};
 use super::failure::{MAX_HEAD_MESSAGE_BYTES, shortened};
 use super::jobs::{Bitmap, JobSet};
@@ -14,7 +14,7 @@ use crate::id::{HandlerName, JobIndex, Nonce};
 use crate::message::event::{PhaseFinished, PhaseStatus};
 use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::JobError;
-use crate::time::Timestamp;
+use crate::time::{Millis, Timestamp};
 
 impl Turn<'_> {
     /// Begins an entry: its handlers are set up, and asked for are the versions and lists that are not known.
@@ -36,7 +36,7 @@ impl Turn<'_> {
         self.run.head.awaits_worker = false;
         self.run.jobs = vec![JobSet::default(); phase.handlers.len()];
         self.record(HistoryKind::Entered { entry: number, nonce, phase: phase.name.clone(), from, on_error });
-        let unlisted = self.run.head.entry.handlers.iter().zip(0..).filter(|(handler, _)| handler.total.is_none());
+        let unlisted = self.run.head.entry.handlers.iter().zip(0..).filter(|(handler, _)| handler.wants_list());
         self.questions.extend(unlisted.map(|(_, handler)| Question::List { entry: number, nonce, handler }));
         for handler in self.run.head.entry.handlers.iter_mut().filter(|handler| handler.total != Some(0)) {
             handler.unmanned_since = Some(self.moment.now);
@@ -74,12 +74,7 @@ impl Turn<'_> {
             if self.man(place, spec, resolution) {
                 continue;
             }
-            let since = self.run.head.entry.handlers[place].unmanned_since;
-            let ends =
-                since.zip(spec.start_timeout).map(|(since, most)| self.moment.not_before_heard(since.plus(most)));
-            if let (Some(ends), Some(most)) = (ends, spec.start_timeout)
-                && ends <= self.moment.now
-            {
+            if let Some(most) = spec.start_timeout.filter(|&most| self.has_waited(place, most)) {
                 let words = format!("no worker for {} {} came within {most}", spec.name, spec.version);
                 self.fail(Some(spec.name.clone()), None, JobError::new("start-timeout", words).for_good());
                 return Ok(());
@@ -92,9 +87,17 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Gives a handler the version that was found for it; whether it has workers now.
+    /// Whether a handler has been without workers for so long.
+    fn has_waited(&self, place: usize, time: Millis) -> bool {
+        let since = self.run.head.entry.handlers[place].unmanned_since;
+        since.is_some_and(|since| self.moment.not_before_heard(since.plus(time)) <= self.moment.now)
+    }
+
+    /// Gives a handler the version that was found for it; whether it has workers now. A pinned one is given up when it
+    /// has had none for a while, or for as long as the handler may wait.
     fn man(&mut self, place: usize, spec: &HandlerSpec, found: &Resolution) -> bool {
         let now = self.moment.now;
+        let is_in_vain = spec.start_timeout.is_some_and(|most| self.has_waited(place, most));
         let handler = &mut self.run.head.entry.handlers[place];
         let moves = match &handler.version {
             None => true,
@@ -102,7 +105,7 @@ impl Turn<'_> {
                 handler.unmanned_since = None;
                 return true;
             }
-            Some(_) => now.since(*handler.unmanned_since.get_or_insert(now)) >= MOVE_AFTER,
+            Some(_) => is_in_vain || now.since(*handler.unmanned_since.get_or_insert(now)) >= MOVE_AFTER,
         };
         let Some(version) = found.version.as_ref().filter(|_| moves) else { return false };
         let was_pinned = handler.version.replace(version.clone()).is_some();
@@ -117,16 +120,23 @@ impl Turn<'_> {
         true
     }
 
-    /// A list of jobs was made, or cannot be made, which fails the phase.
+    /// A list of jobs was made, or what a handler needs to make its own; or it cannot be made, which fails the phase.
     pub(super) fn enumerated(&mut self, place: u16, listing: &Result<Listing, JobError>) -> Applied {
         self.must_be_working()?;
-        let Some(handler) = self.run.head.entry.handlers.get_mut(usize::from(place)) else {
+        let place = usize::from(place);
+        let spec = self.phase().and_then(|phase| phase.handlers.get(place));
+        let (Some(handler), Some(spec)) = (self.run.head.entry.handlers.get_mut(place), spec) else {
             return Err(Ignored::UnknownHandler);
         };
-        if handler.total.is_some() {
+        if !handler.wants_list() {
             return Err(Ignored::Stale);
         }
         match listing {
+            Ok(listing) if spec.enumerate => {
+                handler.enumeration = Some(Enumeration::default());
+                handler.stored_inputs = listing.stored;
+                self.settle();
+            }
             Ok(listing) => {
                 handler.total = Some(listing.total);
                 handler.stored_inputs = listing.stored;
@@ -154,7 +164,8 @@ impl Turn<'_> {
         let Some(phase) = self.phase() else { return };
         let handlers = &self.run.head.entry.handlers;
         let beyond = handlers.iter().zip(&phase.handlers).find(|(handler, spec)| {
-            handler.total.is_some_and(|total| handler.failed > spec.tolerate_failures.allowed(total))
+            let is_beyond = |total| handler.failed > spec.tolerate_failures.allowed(total);
+            handler.has_failed_to_list() || handler.total.is_some_and(is_beyond)
         });
         if let Some((handler, _)) = beyond {
             let (name, index, failed) = (handler.name.clone(), handler.first_failed, handler.failed);
@@ -315,6 +326,10 @@ impl Turn<'_> {
         if handlers.is_empty() {
             return;
         }
+        for place in 0..handlers.len() {
+            self.forget_list(place);
+        }
+        let handlers = &self.run.head.entry.handlers;
         self.run.delta.forget_jobs.push(ForgottenEntry { entry, nonce, handlers: handlers.len() as u16 });
         self.run.delta.exceptions.retain(|change| change.entry != entry);
         self.run.jobs = vec![JobSet::default(); self.run.jobs.len()];
@@ -339,6 +354,7 @@ impl HandlerEntry {
     /// A handler as an entry begins. The number of its jobs is known unless a list or their inputs have to be made.
     fn begin(spec: &HandlerSpec) -> Self {
         let total = match (&spec.for_each, &spec.input) {
+            _ if spec.enumerate => None,
             (None, None) => Some(1),
             (Some(ForEach::Count(count)), None) => Some(*count),
             (Some(ForEach::Expression(_)), _) | (_, Some(_)) => None,
@@ -347,8 +363,9 @@ impl HandlerEntry {
             name: spec.name.clone(),
             version: None,
             total,
-            is_list: spec.for_each.is_some(),
+            is_list: spec.has_list(),
             stored_inputs: false,
+            enumeration: (spec.enumerate && spec.input.is_none()).then(Enumeration::default),
             window: spec.max_in_flight.unwrap_or(DEFAULT_WINDOW),
             cursor: 0,
             out: 0,

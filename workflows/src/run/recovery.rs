@@ -90,9 +90,9 @@ impl Turn<'_> {
         let (mut from, mut jobs) = (0, 0);
         while let Some(index) = self.run.jobs[place].terminal.first_absent(from, cursor) {
             from = index + 1;
-            let record = self.run.jobs[place].exception(index).copied();
+            let record = self.run.jobs[place].exception(index);
             if is_lost(index, record, probe) {
-                let record = record.unwrap_or(Exception::first(ExceptionState::Out));
+                let record = record.cloned().unwrap_or(Exception::first(ExceptionState::Out));
                 self.set_exception(
                     place,
                     index,
@@ -101,6 +101,9 @@ impl Turn<'_> {
                 jobs += 1;
             }
         }
+        if jobs > 0 {
+            self.begin_list_anew(place);
+        }
         let handler = &mut self.run.head.entry.handlers[place];
         handler.out -= jobs;
         handler.waiting += jobs;
@@ -108,13 +111,14 @@ impl Turn<'_> {
         (handler.heard_at, handler.asked_at) = (Some(self.moment.now), Some(self.moment.now));
         if jobs > 0 {
             let entry = self.run.head.entry.number;
-            self.record(HistoryKind::Lost { entry, handler: name, jobs, why });
+            let (list, jobs) = if self.is_listing(place) { (true, 0) } else { (false, jobs) };
+            self.record(HistoryKind::Lost { entry, handler: name, jobs, list, why });
         }
     }
 }
 
 /// Whether a job that has not ended is out, not leased, and was so when the probe was sent.
-fn is_lost(index: JobIndex, record: Option<Exception>, probe: Option<ProbeOut>) -> bool {
+fn is_lost(index: JobIndex, record: Option<&Exception>, probe: Option<ProbeOut>) -> bool {
     match (record, probe) {
         (None, None) => true,
         (None, Some(probe)) => index < probe.cursor,

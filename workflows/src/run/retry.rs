@@ -1,6 +1,7 @@
 //! How long a failed job waits for its next try.
 
 use crate::definition::{Backoff, RetryPolicy};
+use crate::id::scramble;
 use crate::time::Millis;
 
 /// The longest wait that a handler may ask for.
@@ -21,13 +22,6 @@ pub(super) fn wait(policy: RetryPolicy, failed_tries: u32, random: u64) -> Milli
     let share = u128::from(full) * u128::from(policy.jitter_percent.min(100)) / 100;
     let off = (u128::from(scramble(random)) * share) >> 64;
     Millis(full - u64::try_from(off).unwrap_or(0))
-}
-
-/// Spreads neighbouring numbers over the whole range. Source: Stafford's variant 13 of the MurmurHash3 finaliser.
-const fn scramble(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::delta::Delta;
 use super::entry::{Entry, EntryOutputs};
 use super::jobs::JobSet;
 use super::{BitPatch, STATE_FORMAT};
-use crate::id::{EntryNo, HandlerName, JobIndex, Nonce, PhaseName, Revision, RunId, WorkflowName};
+use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, PhaseName, Revision, RunId, WorkflowName};
 use crate::message::event::PhaseStatus;
 use crate::message::outcome::JobError;
 use crate::time::Timestamp;
@@ -100,6 +100,9 @@ pub struct Head {
     /// Whether a handler of the current entry waits for a worker.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub awaits_worker: bool,
+    /// Where it belongs in a trace: a W3C trace context, which its jobs carry on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<Arc<str>>,
 }
 
 impl Head {
@@ -217,6 +220,20 @@ pub struct HistoryEvent {
     pub at: Timestamp,
     /// What happened.
     pub what: HistoryKind,
+    /// Who brought it about: who ordered it. Nobody when the engine did so by itself, and where it was not written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Arc<str>>,
+}
+
+/// As whom the engine itself acts.
+pub const ENGINE: &str = "engine";
+
+impl HistoryEvent {
+    /// Who brought it about. What somebody has ordered is not the engine's own doing, even when it was not written down
+    /// who that was.
+    pub fn actor(&self) -> Option<&str> {
+        self.actor.as_deref().or_else(|| (!self.what.is_ordered()).then_some(ENGINE))
+    }
 }
 
 /// What can happen to a run.
@@ -250,6 +267,17 @@ pub enum HistoryKind {
         /// The version.
         version: semver::Version,
     },
+    /// A handler has listed its jobs.
+    Listed {
+        /// The entry.
+        entry: EntryNo,
+        /// The handler.
+        handler: HandlerName,
+        /// The attempt whose list it is.
+        attempt: Attempt,
+        /// How many jobs it has.
+        jobs: u64,
+    },
     /// A phase finished.
     Finished {
         /// The entry.
@@ -272,6 +300,9 @@ pub enum HistoryKind {
         handler: HandlerName,
         /// How many.
         jobs: u64,
+        /// Whether it is the making of their list that is lost, and none of them.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        list: bool,
         /// How that is known.
         why: LostWhy,
     },
@@ -328,6 +359,28 @@ pub enum HistoryKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+}
+
+impl HistoryKind {
+    /// Whether it happens only when it is asked for.
+    pub const fn is_ordered(&self) -> bool {
+        match self {
+            Self::Started { .. }
+            | Self::Paused { .. }
+            | Self::Resumed { .. }
+            | Self::Retried { .. }
+            | Self::Canceling { .. }
+            | Self::Rerun { .. } => true,
+            Self::Entered { .. }
+            | Self::Pinned { .. }
+            | Self::Listed { .. }
+            | Self::Finished { .. }
+            | Self::Halted { .. }
+            | Self::Lost { .. }
+            | Self::Abandoned { .. }
+            | Self::Ended { .. } => false,
+        }
+    }
 }
 
 /// How it is known that jobs are lost.

@@ -93,6 +93,7 @@ pub fn handler(name: &str) -> HandlerBuilder {
         version: VersionRequirement::any(),
         input: None,
         for_each: None,
+        enumerate: false,
         max_in_flight: None,
         retry: RetryPolicy { jitter_percent: 0, ..RetryPolicy::default() },
         timeout: Millis::from_secs(30),
@@ -123,6 +124,12 @@ impl HandlerBuilder {
     /// A job for each item that the expression gives.
     pub fn each(mut self, expression: &str) -> Self {
         self.0.for_each = Some(ForEach::Expression(Expression::parse(expression).expect("a good expression")));
+        self
+    }
+
+    /// Jobs that the handler lists itself.
+    pub fn enumerates(mut self) -> Self {
+        self.0.enumerate = true;
         self
     }
 

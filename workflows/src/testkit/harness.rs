@@ -9,6 +9,7 @@ use crate::definition::Workflow;
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
 use crate::message::event::{Control, ControlAction, StartRun};
 use crate::message::lease::LeaseWanted;
+use crate::message::listing::{LISTING, Sealed};
 use crate::message::notice::Lifecycle;
 use crate::message::outcome::{JobError, Outcome, Status};
 use crate::payload::Payload;
@@ -50,8 +51,10 @@ impl Default for Outside {
 pub struct JobOut {
     /// Its entry.
     pub entry: EntryNo,
-    /// Its entry's nonce.
+    /// Its entry's nonce, or that of its lists.
     pub nonce: Nonce,
+    /// Whether it is the making of its handler's list.
+    pub enumerate: bool,
     /// Its handler.
     pub handler: HandlerName,
     /// The job.
@@ -124,6 +127,8 @@ impl Harness {
             key: None,
             data: None,
             reply: None,
+            traceparent: None,
+            actor: None,
         };
         let (run, step) =
             start(&workflow, &order, Moment { now, random: chance(seed, 0), listening_since: Timestamp::default() });
@@ -184,7 +189,10 @@ impl Harness {
         check_step(&self.workflow, &before, (event, moment.now), &step, &self.run)?;
         match step {
             Step::Ignored(why) => Ok(Some(why)),
-            changed @ Step::Changed { .. } => self.answer(changed).map(|()| None),
+            changed @ Step::Changed { .. } => {
+                self.stored.take_page(&self.run.head, event);
+                self.answer(changed).map(|()| None)
+            }
         }
     }
 
@@ -261,10 +269,12 @@ impl Harness {
     pub fn carry_out(&mut self, effect: &Effect) {
         match effect {
             Effect::Dispatch(dispatch) => {
-                let (entry, nonce, handler) = (dispatch.entry, dispatch.nonce, &dispatch.name);
+                let (entry, enumerate, handler) = (dispatch.entry, dispatch.enumerate, &dispatch.name);
+                let nonce = if enumerate { dispatch.nonce.of_lists() } else { dispatch.nonce };
                 let job = |index, attempt, tried, alone| JobOut {
                     entry,
                     nonce,
+                    enumerate,
                     handler: handler.clone(),
                     index,
                     attempt,
@@ -294,6 +304,7 @@ impl Harness {
     pub fn crash(&mut self) -> Check {
         self.uncommitted.clear();
         self.run = self.stored.load()?;
+        self.stored.note_orphans();
         Ok(())
     }
 
@@ -309,14 +320,60 @@ impl Harness {
 
     /// The report of a worker on one attempt of the current entry.
     pub fn outcome(&self, handler: &str, index: JobIndex, attempt: Attempt, status: Status) -> Event {
-        self.report(handler, &[], vec![Outcome { index, attempt, status, output: None, error: None }])
+        self.report(handler, &[], vec![Outcome { index, attempt, status, output: None, error: None, details: None }])
     }
 
     /// The report of a worker on jobs of the current entry.
     pub fn report(&self, handler: &str, done: &[(JobIndex, u64)], outcomes: Vec<Outcome>) -> Event {
         let handler = HandlerName::new(handler).expect("a good handler name");
-        let (entry, nonce) = (self.run.head.entry.number, self.run.head.entry.nonce);
+        let (entry, nonce) = (self.run.head.entry.number, self.nonce_of(&handler));
         Event::JobsFinished { entry, nonce, handler, done: done.to_vec(), outcomes }
+    }
+
+    /// The nonce under which is spoken of a handler of the current entry now.
+    fn nonce_of(&self, handler: &HandlerName) -> Nonce {
+        let entry = &self.run.head.entry;
+        let is_listing = entry.handlers.iter().any(|it| it.name == *handler && it.is_listing());
+        if is_listing { entry.nonce.of_lists() } else { entry.nonce }
+    }
+
+    /// A page of a list that a handler of the current entry makes itself: so many jobs from `first` on.
+    pub fn page(&self, handler: &str, attempt: Attempt, list: u64, first: JobIndex, jobs: u64) -> Event {
+        let items = (first..first + jobs).map(|index| Payload::from(serde_json::json!([list, index]))).collect();
+        let (entry, nonce) = (self.run.head.entry.number, self.run.head.entry.nonce.of_lists());
+        let handler = HandlerName::new(handler).expect("a good handler name");
+        Event::JobsListed { entry, nonce, handler, attempt, list: Nonce(list), first, items: Ok(items) }
+    }
+
+    /// A page that cannot be taken, of a list that a handler of the current entry makes itself.
+    pub fn unfit_page(&self, handler: &str, attempt: Attempt, list: u64, first: JobIndex) -> Event {
+        match self.page(handler, attempt, list, first, 0) {
+            Event::JobsListed { entry, nonce, handler, attempt, list, first, .. } => {
+                let items = Err(JobError::new("output", "a job of it is too large").for_good());
+                Event::JobsListed { entry, nonce, handler, attempt, list, first, items }
+            }
+            other => other,
+        }
+    }
+
+    /// The number, among these, of the list that is taken of a handler of the current entry; the first if none is.
+    pub fn taken_of(&self, handler: &str, attempt: Attempt, numbers: [u64; 2]) -> u64 {
+        let entry = &self.run.head.entry;
+        let it = entry.handlers.iter().zip(0_u16..).find(|(it, _)| it.name == *handler);
+        let taken = it.and_then(|(it, place)| Some((it.enumeration?.list?, place)));
+        let is_taken = |&number: &u64| {
+            taken.is_some_and(|(taken, place)| taken == entry.nonce.of_list(place, attempt, Nonce(number)))
+        };
+        numbers.into_iter().find(is_taken).unwrap_or(numbers[0])
+    }
+
+    /// A list that a handler of the current entry has made itself is whole.
+    pub fn sealed(&self, handler: &str, attempt: Attempt, list: u64, jobs: u64) -> Event {
+        let output = Payload::of(&Sealed { list: Nonce(list), jobs }).ok();
+        let outcome = Outcome { index: LISTING, attempt, status: Status::Done, output, error: None, details: None };
+        let (entry, nonce) = (self.run.head.entry.number, self.run.head.entry.nonce.of_lists());
+        let handler = HandlerName::new(handler).expect("a good handler name");
+        Event::JobsFinished { entry, nonce, handler, done: Vec::new(), outcomes: vec![outcome] }
     }
 
     /// The end of the current entry.
@@ -342,9 +399,10 @@ impl Harness {
 
     /// A worker asks for a lease on the last attempt of a job of the current entry.
     pub fn lease(&self, handler: &str, index: JobIndex, progress: Option<u8>) -> Event {
-        let (entry, nonce) = (self.run.head.entry.number, self.run.head.entry.nonce);
-        let leases = vec![LeaseWanted { index, attempt: self.attempt(handler, index), progress }];
-        Event::Leases { entry, nonce, handler: HandlerName::new(handler).expect("a good handler name"), leases }
+        let name = HandlerName::new(handler).expect("a good handler name");
+        let (entry, nonce) = (self.run.head.entry.number, self.nonce_of(&name));
+        let leases = vec![LeaseWanted { index, attempt: self.attempt(handler, index), progress, details: None }];
+        Event::Leases { entry, nonce, handler: name, leases }
     }
 
     /// The number of the last attempt of a job of the current entry; 1 for one that was never out.
@@ -374,7 +432,8 @@ impl Harness {
                 }
                 let mut jobs = self.jobs.iter();
                 let is_out = jobs.any(|job| {
-                    (job.entry, job.index, job.attempt) == (entry, index, attempt) && job.handler == handler.name
+                    let is_it = (job.entry, job.index, job.attempt) == (entry, index, attempt);
+                    is_it && job.handler == handler.name && job.enumerate == handler.is_listing()
                 });
                 ensure(is_out, "no-stranded-run", || format!("{} {index} is nowhere", handler.name))?;
             }

@@ -16,6 +16,8 @@ impl Harness {
     /// - `done:a:0`, `done:a:0-9`, `out:a:0` (done with an output), `fail:a:0`, `fatal:a:0` (not to be tried again),
     ///   `busy:a:0`, `draining:a:0`, `redelivered:a:0`, `unknown-handler:a:0`: the last attempt of jobs of handler `a`,
     ///   or the one after a `#`, as in `done:a:0#1`; `later:a:0` failed and asks to be tried again after a minute;
+    /// - `page:a:0-9`: a page of the list that `a` makes itself, of the last attempt or the one after a `#`, of the list 7 or
+    ///   the one after an `@`, as in `page:a:0-9#1@8`; `unfit:a:0`: one that cannot be taken; `sealed:a:10`, `sealed:a:10#1@8`: it is whole, with so many jobs;
     /// - `next`: the end of the phase is delivered; `wake`: time passes until the timer is due, and it goes off;
     ///   `look`: the timer goes off early, as when a worker comes; `worker:a`: one that hosts `a` comes;
     /// - `cancel` at once, `cancel:5000` within five seconds, `pause`, `resume`, `retry`, `rerun`, `rerun:work`: orders;
@@ -74,9 +76,28 @@ impl Harness {
                 let progress = progress.map(|percent| percent.parse().expect("a percentage"));
                 self.lease(handler, index.parse().expect("the number of a job"), progress)
             }
+            Some(("page", jobs)) => self.listed_by(jobs, |(handler, attempt, list), (first, last)| {
+                self.page(handler, attempt, list, first, last - first + 1)
+            }),
+            Some(("unfit", jobs)) => self
+                .listed_by(jobs, |(handler, attempt, list), (first, _)| self.unfit_page(handler, attempt, list, first)),
+            Some(("sealed", jobs)) => {
+                self.listed_by(jobs, |(handler, attempt, list), (jobs, _)| self.sealed(handler, attempt, list, jobs))
+            }
             Some((what, jobs)) => self.report_of(what, jobs),
         };
         self.deliver(&event)
+    }
+
+    /// What a word of a script says of a list, as in `a:0-9#1@8`.
+    fn listed_by(&self, said: &str, event: impl Fn((&str, u32, u64), (u64, u64)) -> Event) -> Event {
+        let number = |text: &str| text.parse::<u64>().expect("a number");
+        let (said, list) = said.split_once('@').map_or((said, 7), |(said, list)| (said, number(list)));
+        let (said, attempt) = said.split_once('#').map_or((said, None), |(said, attempt)| (said, Some(attempt)));
+        let (handler, jobs) = said.split_once(':').expect("a handler and jobs");
+        let attempt = attempt.map_or_else(|| self.attempt(handler, 0), |it| it.parse().expect("an attempt"));
+        let (first, last) = jobs.split_once('-').unwrap_or((jobs, jobs));
+        event((handler, attempt, list), (number(first), number(last)))
     }
 
     /// The event of a word of a script: `report_of("fatal", "a:0-9")`.
@@ -101,7 +122,7 @@ impl Harness {
         };
         let outcomes = (number(first)..=number(last)).map(|index| {
             let attempt = attempt.map_or_else(|| self.attempt(handler, index), |it| it.parse().expect("an attempt"));
-            Outcome { index, attempt, status, output: output.clone(), error: error.clone() }
+            Outcome { index, attempt, status, output: output.clone(), error: error.clone(), details: None }
         });
         self.report(handler, &[], outcomes.collect())
     }
@@ -119,6 +140,9 @@ impl Harness {
         }
         for handler in &entry.handlers {
             let _ = write!(text, ", {}", handler.name);
+            if let Some(enumeration) = handler.enumeration.filter(|_| handler.is_listing()) {
+                let _ = write!(text, " lists {}", enumeration.jobs);
+            }
             let counts = [
                 ("out", handler.out),
                 ("leased", handler.leased),

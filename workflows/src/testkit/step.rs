@@ -6,11 +6,15 @@ use super::Check;
 use crate::definition::{Phase, Workflow};
 use crate::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce};
 use crate::message::event::{ControlAction, PhaseStatus};
+use crate::message::listing::{OTHER_LIST, Sealed};
 use crate::message::notice::LifecycleEvent;
 use crate::message::outcome::{Outcome, Status};
 use crate::run::audit::allowed;
 use crate::run::audit::ensure;
-use crate::run::{Effect, Event, ExceptionState, Run, RunState, Stage, Step};
+use crate::run::{
+    Effect, Enumeration, Event, ExceptionState, HEARING, HandlerEntry, JobSet, MAX_LISTED_BYTES, MAX_LISTED_JOBS, Run,
+    RunState, Stage, Step,
+};
 use crate::time::Timestamp;
 
 /// Where a job is.
@@ -59,28 +63,46 @@ pub fn check_step(
     ensure(!before.head.state.is_ended(), "one-end", || format!("changed after its end by {event:?}"))?;
     if let Some(named) = names_entry(event) {
         let current = (before.head.entry.number, before.head.entry.nonce);
-        ensure(named == current, "fenced", || format!("{event:?} changed entry {current:?}"))?;
+        let is_of_list = named == (current.0, current.1.of_lists()) && may_speak_of_lists(event);
+        ensure(named == current || is_of_list, "fenced", || format!("{event:?} changed entry {current:?}"))?;
     }
     if let Event::Enumerated { handler, listing: Ok(listing), .. } = event {
         let handler = &after.head.entry.handlers[usize::from(*handler)];
-        let sealed = (handler.total, handler.stored_inputs) == (Some(listing.total), listing.stored);
+        let total = if handler.enumeration.is_some() { None } else { Some(listing.total) };
+        let sealed = (handler.total, handler.stored_inputs) == (total, listing.stored);
         ensure(sealed, "one-enumeration", || format!("{listing:?} became {handler:?}"))?;
     }
+    let goes_out = effects.iter().any(|effect| matches!(effect, Effect::Dispatch(_)));
+    let is_still = after.head.state == RunState::Paused && before.head.state == RunState::Paused;
+    ensure(!(is_still && goes_out), "pause-holds", || format!("{event:?} lets jobs of a paused run out"))?;
     check_transition(workflow, before, (event, now), after)?;
     check_told(before, effects, after)?;
     check_dispatched(effects, after)?;
     if after.head.entry.number == before.head.entry.number && !after.head.state.is_ended() {
         for place in 0..after.jobs.len() {
+            check_list(before, event, after, place)?;
             check_jobs(before, event, effects, after, place)?;
         }
     }
+    check_lapses(after, now)?;
     let hot = matches!(event, Event::Wake) && after.head.wake_at.is_some_and(|at| at <= now);
     ensure(!hot, "bounded-failure", || format!("after a wake at {now} the timer is {:?}", after.head.wake_at))
+}
+
+/// The end of a lease is noticed; a coordinator that is new gives workers time to be heard first.
+fn check_lapses(after: &Run, now: Timestamp) -> Check {
+    let is_at_work = matches!(after.head.state, RunState::Running | RunState::Canceling);
+    let goes_on = is_at_work && after.head.entry.stage == Stage::Working;
+    let lapse = after.jobs.iter().filter_map(JobSet::next_lapse).min().filter(|_| goes_on);
+    let Some(lapse) = lapse else { return Ok(()) };
+    let is_set = after.head.wake_at.is_some_and(|at| at <= lapse.max(now).plus(HEARING));
+    ensure(is_set, "no-stranded-run", || format!("a lease ends at {lapse}, and the timer is {:?}", after.head.wake_at))
 }
 
 fn names_entry(event: &Event) -> Option<(EntryNo, Nonce)> {
     match event {
         Event::JobsFinished { entry, nonce, .. }
+        | Event::JobsListed { entry, nonce, .. }
         | Event::Leases { entry, nonce, .. }
         | Event::ProbeReturned { entry, nonce, .. }
         | Event::PhaseFinished { entry, nonce }
@@ -89,6 +111,10 @@ fn names_entry(event: &Event) -> Option<(EntryNo, Nonce)> {
         | Event::Concluded { entry, nonce, .. } => Some((*entry, *nonce)),
         Event::Wake | Event::Recover | Event::Control(_) => None,
     }
+}
+
+const fn may_speak_of_lists(event: &Event) -> bool {
+    matches!(event, Event::JobsFinished { .. } | Event::JobsListed { .. } | Event::Leases { .. })
 }
 
 /// The head moved as it may.
@@ -113,7 +139,10 @@ fn check_transition(workflow: &Workflow, before: &Run, (event, now): (&Event, Ti
         && let Some(phase) = workflow.phase(&new.phase)
     {
         let mut places = new.handlers.iter().zip(&phase.handlers);
-        let beyond = places.any(|(handler, spec)| handler.failed > allowed(spec.tolerate_failures, handler.total));
+        let beyond = places.any(|(handler, spec)| {
+            let tolerated = if spec.enumerate && handler.total.is_none() { 0 } else { handler.failed };
+            handler.failed > tolerated.min(allowed(spec.tolerate_failures, handler.total))
+        });
         let no_list =
             matches!(event, Event::Enumerated { listing: Err(_), .. }) || waited_in_vain((event, now), phase, before);
         let has_path = phase.on_error_transition_to.is_some() || (phase.is_final && after.head.on_error_path);
@@ -206,12 +235,58 @@ fn check_dispatched(effects: &[Effect], after: &Run) -> Check {
         let fits = handler.is_some_and(|handler| {
             let of_entry =
                 (dispatch.entry, dispatch.nonce, &dispatch.phase) == (entry.number, entry.nonce, &entry.phase);
-            let of_handler = (&dispatch.name, dispatch.stored_inputs) == (&handler.name, handler.stored_inputs);
+            let of_handler = (&dispatch.name, dispatch.stored_inputs, dispatch.enumerate)
+                == (&handler.name, handler.stored_inputs, handler.total.is_none());
             of_entry && of_handler && Some(&dispatch.version) == handler.version.as_ref() && !dispatch.is_empty()
         });
         ensure(fits, "fenced", || format!("{dispatch:?} is not of {entry:?}"))?;
     }
     Ok(())
+}
+
+/// A list that a handler makes itself grows by the pages of one attempt, one after another, and is nothing once that is
+/// over; or it is sealed with all that was taken of it, and never changes after that.
+fn check_list(before: &Run, event: &Event, after: &Run, place: usize) -> Check {
+    let (old, new) = (&before.head.entry.handlers[place], &after.head.entry.handlers[place]);
+    let (Some(was), Some(is)) = (old.enumeration, new.enumeration) else {
+        return ensure(old.enumeration.is_none(), "one-enumeration", || format!("the list of {} is gone", old.name));
+    };
+    let broken = |fits: bool| ensure(fits, "one-enumeration", || format!("{was:?} became {is:?} by {event:?}"));
+    let (then, now) = (JobStatus::of(before, place, 0), JobStatus::of(after, place, 0));
+    let goes_on = then == now && matches!(now, JobStatus::Out(_));
+    broken(goes_on || !new.is_listing() || is == Enumeration::default())?;
+    if (was == is && old.total == new.total) || (new.is_listing() && !goes_on) {
+        return Ok(());
+    }
+    broken(old.total.is_none())?;
+    let of_lists = before.head.entry.nonce.of_lists();
+    let stored_under = |attempt, list| before.head.entry.nonce.of_list(place as u16, attempt, list);
+    let JobStatus::Out(current) = then else { return broken(false) };
+    match event {
+        Event::JobsListed { nonce, handler, attempt, list, first, items, .. } => {
+            let is_of_attempt = (*nonce, handler, *attempt) == (of_lists, &old.name, current);
+            let list = stored_under(*attempt, *list);
+            let goes_on = *first == was.jobs && was.list.is_none_or(|taken| taken == list);
+            broken(is_of_attempt && goes_on && new.total.is_none())?;
+            broken((is.list, is.jobs) == (Some(list), was.jobs + items.as_ref().map_or(0, Vec::len) as u64))
+        }
+        Event::JobsFinished { nonce, handler, outcomes, .. } if new.total.is_some() => {
+            let says = |outcome: &&Outcome| (outcome.status, outcome.attempt) == (Status::Done, current);
+            let sealed = outcomes.iter().find(says).and_then(|outcome| outcome.output.as_ref()?.read::<Sealed>().ok());
+            broken((*nonce, handler) == (of_lists, &old.name) && was == is && new.total == Some(is.jobs))?;
+            let is_taken = |list| is.list.is_none_or(|taken| taken == stored_under(current, list));
+            broken(sealed.is_some_and(|sealed| sealed.jobs == is.jobs && is_taken(sealed.list)))
+        }
+        _ => broken(false),
+    }
+}
+
+/// A list was sealed: its jobs are such that were never out.
+fn check_jobs_of_sealed(effects: &[Effect], after: &Run, place: usize) -> Check {
+    let (handler, sent) = (&after.head.entry.handlers[place], dispatched(effects, place));
+    let each = |index| JobStatus::of(after, place, index) == JobStatus::Out(1) && sent.get(&index) == Some(&vec![1]);
+    let fits = (0..handler.cursor).all(each) && sent.len() as u64 == handler.cursor;
+    ensure(fits && handler.done + handler.failed == 0, "one-enumeration", || format!("{handler:?} sent {sent:?}"))
 }
 
 /// Each job of one handler went where the event and the effects say, and nowhere else.
@@ -220,6 +295,10 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
     let sent = dispatched(effects, place);
     let can_count = !matches!(before.head.entry.stage, Stage::Finished { .. });
     let was = &before.head.entry.handlers[place];
+    if was.is_listing() && !handler.is_listing() {
+        return check_jobs_of_sealed(effects, after, place);
+    }
+    let nonce = if was.is_listing() { before.head.entry.nonce.of_lists() } else { before.head.entry.nonce };
     let (mut done, mut failed, mut retried) = (was.done, was.failed, was.retried);
     for index in 0..handler.cursor {
         let (old, new) = (JobStatus::of(before, place, index), JobStatus::of(after, place, index));
@@ -230,7 +309,15 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
             JobStatus::Out(attempt) if can_count => {
                 let state = before.jobs[place].exception(index).map(|it| it.state);
                 let is_leased = matches!(state, Some(ExceptionState::Leased(_)));
-                reported(event, (&handler.name, index, attempt), is_leased)
+                let is_said = names_entry(event) == Some((before.head.entry.number, nonce));
+                let is_taken = was.is_listing() && was.enumeration.is_some_and(|it| it.list.is_some());
+                let report = reported(event, (&handler.name, index, attempt), (is_leased, is_taken));
+                let report = report.filter(|_| is_said);
+                let stored_under = |list| before.head.entry.nonce.of_list(place as u16, attempt, list);
+                match was.is_listing() {
+                    true => report_on_list(event, (was, attempt), (report, is_said), stored_under),
+                    false => report,
+                }
             }
             _ => None,
         };
@@ -264,7 +351,7 @@ fn check_jobs(before: &Run, event: &Event, effects: &[Effect], after: &Run, plac
             failed -= 1;
         } else if new != JobStatus::Ended {
             let tries = |run: &Run| run.jobs[place].exception(index).map_or(0, |exception| exception.failed_tries);
-            retried += u64::from(tries(after) - tries(before));
+            retried += if was.is_listing() { 0 } else { u64::from(tries(after) - tries(before)) };
         }
         if (old, new) != (JobStatus::Ended, JobStatus::Ended) && new == JobStatus::Ended {
             let has_failed = report != Some(Status::Done);
@@ -297,11 +384,40 @@ fn dispatched(effects: &[Effect], place: usize) -> BTreeMap<JobIndex, Vec<Attemp
     sent
 }
 
-/// What the event first says of this attempt. That the message of a leased job came again says nothing of it.
+/// What a report on the making of a list comes to that is not sealed by it.
+fn report_on_list(
+    event: &Event,
+    (was, attempt): (&HandlerEntry, Attempt),
+    (report, is_said): (Option<Status>, bool),
+    stored_under: impl Fn(Nonce) -> Nonce,
+) -> Option<Status> {
+    let listed = was.enumeration.unwrap_or_default();
+    match event {
+        Event::JobsListed { handler, attempt: of, list, first, items, .. } if *handler == was.name => {
+            let is_taken = listed.list.is_none_or(|taken| taken == stored_under(*list));
+            let goes_on = is_taken && (*of, *first) == (attempt, listed.jobs);
+            let is_unfit = items.as_ref().map_or(true, |items| {
+                let bytes: u64 = items.iter().map(|item| item.len() as u64).sum();
+                listed.jobs + items.len() as u64 > MAX_LISTED_JOBS || listed.bytes + bytes > MAX_LISTED_BYTES
+            });
+            (goes_on && is_unfit && is_said).then_some(Status::Failed)
+        }
+        Event::JobsFinished { outcomes, .. } if report == Some(Status::Done) => {
+            let sealed = outcomes.iter().find_map(|outcome| outcome.output.as_ref()?.read::<Sealed>().ok());
+            let is_of_another =
+                sealed.zip(listed.list).is_some_and(|(sealed, taken)| stored_under(sealed.list) != taken);
+            (!is_of_another).then_some(Status::Failed)
+        }
+        _ => report,
+    }
+}
+
+/// What the event first says of this attempt. That the message of a leased job came again says nothing of it, nor does
+/// who makes another list than the one that is taken.
 fn reported(
     event: &Event,
     (name, index, attempt): (&HandlerName, JobIndex, Attempt),
-    is_leased: bool,
+    (is_leased, is_taken): (bool, bool),
 ) -> Option<Status> {
     let Event::JobsFinished { handler, done, outcomes, .. } = event else { return None };
     if handler != name {
@@ -311,10 +427,11 @@ fn reported(
     if attempt == 1 && done.iter().any(in_range) {
         return Some(Status::Done);
     }
-    let came_again = |outcome: &Outcome| {
+    let says_nothing = |outcome: &Outcome| {
         let kind = outcome.error.as_ref().map(|error| &*error.kind);
-        is_leased && outcome.status == Status::Returned && kind == Some("redelivered")
+        let came_again = is_leased && kind == Some("redelivered");
+        outcome.status == Status::Returned && (came_again || is_taken && kind == Some(OTHER_LIST))
     };
     let mut outcomes = outcomes.iter().filter(|outcome| (outcome.index, outcome.attempt) == (index, attempt));
-    outcomes.find(|outcome| !came_again(outcome)).map(|outcome| outcome.status)
+    outcomes.find(|outcome| !says_nothing(outcome)).map(|outcome| outcome.status)
 }

@@ -1,13 +1,15 @@
 //! What a store would hold of one run: deltas folded in, as a commit of the store port does. Loading gives the run
 //! back; more than a live run needs is never kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Broken, Check};
-use crate::id::{EntryNo, JobIndex};
+use crate::id::{EntryNo, JobIndex, Nonce};
 use crate::payload::Payload;
 use crate::run::audit::ensure;
-use crate::run::{Bitmap, Delta, Effect, Exception, FailureRecord, Head, HistoryEvent, JobSet, Run};
+use crate::run::{
+    Bitmap, Delta, Effect, Enumeration, Event, Exception, FailureRecord, Head, HistoryEvent, JobSet, Run,
+};
 
 /// One run as a store would hold it.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -22,6 +24,10 @@ pub struct Stored {
     pub exceptions: BTreeMap<(EntryNo, u16, JobIndex), Exception>,
     /// Outputs by entry, handler and job.
     pub outputs: BTreeMap<(EntryNo, u16, JobIndex), Payload>,
+    /// Lists that handlers make themselves, by entry, handler and what they are stored under.
+    pub lists: BTreeMap<(EntryNo, u16, Nonce), BTreeMap<JobIndex, Payload>>,
+    /// Those of them that were written ahead of a commit that never came.
+    pub orphans: BTreeSet<(EntryNo, u16, Nonce)>,
     /// Failures for good, in the order in which they came.
     pub failures: Vec<FailureRecord>,
     /// What happened.
@@ -71,6 +77,10 @@ impl Stored {
         for gone in delta.forget_jobs {
             self.bits.retain(|&(entry, _), _| entry != gone.entry);
             self.exceptions.retain(|&(entry, ..), _| entry != gone.entry);
+            self.lists.retain(|&(entry, ..), _| entry > gone.entry);
+        }
+        for gone in delta.forget_inputs {
+            self.lists.remove(&(gone.entry, gone.handler, gone.nonce));
         }
         for gone in delta.forget_outputs {
             self.outputs.retain(|&(entry, ..), _| entry != gone.entry);
@@ -80,6 +90,22 @@ impl Stored {
             self.outbox.push((self.version, effects));
         }
         Ok(())
+    }
+
+    /// Writes a page of a list that was taken, ahead of the commit that says so.
+    pub(super) fn take_page(&mut self, head: &Head, event: &Event) {
+        let Event::JobsListed { entry, handler, first, items: Ok(items), .. } = event else { return };
+        let Some((handler, place)) = head.entry.handlers.iter().zip(0_u16..).find(|(it, _)| it.name == *handler) else {
+            return;
+        };
+        let Some(list) = handler.enumeration.and_then(|enumeration| enumeration.list) else { return };
+        self.lists.entry((*entry, place, list)).or_default().extend((*first..).zip(items.iter().cloned()));
+    }
+
+    /// A coordinator died between writing a page and its commit: nobody knows of it, and it goes with its entry.
+    pub(super) fn note_orphans(&mut self) {
+        let Some(head) = &self.head else { return };
+        self.orphans.extend(self.lists.keys().filter(|&&key| !is_listed(head, key)));
     }
 
     /// The run, as a coordinator would load it: head and exceptions go through JSON.
@@ -106,7 +132,7 @@ impl Stored {
             let handler = place as u16;
             let bits = self.bits.get(&(entry, handler)).cloned().unwrap_or_default();
             let exceptions = self.exceptions.range((entry, handler, 0)..=(entry, handler, u64::MAX));
-            let exceptions = exceptions.map(|(&(_, _, index), &exception)| (index, exception));
+            let exceptions = exceptions.map(|(&(_, _, index), exception)| (index, exception.clone()));
             JobSet::from_parts(Bitmap::from_bytes(bits), exceptions)
         });
         Run::from_parts(head.clone(), jobs.collect())
@@ -125,6 +151,7 @@ impl Stored {
         for entry in bits.chain(exceptions) {
             ensure(is_kept(entry), "forgotten", || format!("jobs of entry {entry} are kept"))?;
         }
+        self.check_lists(head)?;
         let has_outputs = |entry| entry == head.entry.number || head.outputs.iter().any(|kept| kept.entry == entry);
         for &(entry, ..) in self.outputs.keys() {
             ensure(has_outputs(entry), "forgotten", || format!("outputs of entry {entry} are kept"))?;
@@ -139,4 +166,28 @@ impl Stored {
         }
         ensure(self.output.is_some() == head.has_output, "durable", || "the result and `has_output` differ".into())
     }
+
+    /// The lists that there are, are those of the current entry, and hold what they should, each of one maker.
+    fn check_lists(&self, head: &Head) -> Check {
+        for &key in self.lists.keys() {
+            let is_known = is_listed(head, key) || (key.0 == head.entry.number && self.orphans.contains(&key));
+            let is_kept = is_known && !head.state.is_ended();
+            ensure(is_kept, "forgotten", || format!("the list {key:?} is kept"))?;
+        }
+        for (handler, place) in head.entry.handlers.iter().zip(0_u16..).filter(|_| !head.state.is_ended()) {
+            let Some(Enumeration { list: Some(list), jobs, .. }) = handler.enumeration else { continue };
+            let stored = self.lists.get(&(head.entry.number, place, list));
+            let item = |index: JobIndex| stored?.get(&index)?.read::<(u64, JobIndex)>().ok();
+            let maker = item(0).map(|(maker, _)| maker);
+            let is_own = |index: JobIndex| item(index).is_some_and(|it| (Some(it.0), it.1) == (maker, index));
+            let lacking = (0..jobs).find(|&index| !is_own(index));
+            ensure(lacking.is_none(), "one-enumeration", || format!("{} has no job {lacking:?}", handler.name))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_listed(head: &Head, (entry, place, list): (EntryNo, u16, Nonce)) -> bool {
+    let handler = head.entry.handlers.get(usize::from(place)).filter(|_| head.entry.number == entry);
+    handler.and_then(|handler| handler.enumeration).is_some_and(|it| it.list == Some(list))
 }

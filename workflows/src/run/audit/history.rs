@@ -111,6 +111,12 @@ impl<'a> Folded<'a> {
                 self.on_error_path |= *on_error;
             }
             HistoryKind::Pinned { entry, .. } | HistoryKind::Lost { entry, .. } => self.same_entry(*entry)?,
+            HistoryKind::Listed { entry, .. } => {
+                // What was under way may still come, whatever was ordered meanwhile.
+                let is_live = self.state.is_some_and(|state| !state.is_ended());
+                let fits = *entry == self.entry && self.finished.is_none() && !self.abandoned && is_live;
+                ensure(fits, "history-true", || format!("a list of entry {entry} after {self:?}"))?;
+            }
             HistoryKind::Paused { .. } => self.turns(&[RunState::Running], RunState::Paused)?,
             HistoryKind::Resumed { .. } => self.turns(&[RunState::Paused], RunState::Running)?,
             HistoryKind::Retried { entry, .. } => {

@@ -2,7 +2,7 @@
 
 use super::{Check, ensure};
 use crate::definition::{MAX_IN_FLIGHT, Workflow};
-use crate::run::{ExceptionState, HEARING, HandlerEntry, JobSet, Run, RunState, Stage};
+use crate::run::{ExceptionState, HandlerEntry, JobSet, Run, RunState, Stage};
 
 /// Checks a run whose questions are answered.
 ///
@@ -26,6 +26,10 @@ pub fn check_state(workflow: &Workflow, run: &Run) -> Check {
         let is_out = entry.handlers.iter().any(|handler| handler.out > 0);
         let ends = head.wake_at.is_some() && head.canceling.is_some() && is_out;
         ensure(ends, "no-stranded-run", || "a run is to end and waits for nothing".into())?;
+        let deadline = head.canceling.as_ref().map(|canceling| canceling.deadline);
+        ensure(head.wake_at <= deadline, "no-stranded-run", || {
+            format!("a run that is to end by {deadline:?} waits until {:?}", head.wake_at)
+        })?;
     } else if head.state != RunState::Running {
         let is_still = head.wake_at.is_none() && !head.awaits_worker;
         ensure(is_still, "one-end", || "a run that does not go on has a timer".into())?;
@@ -81,10 +85,12 @@ fn check_counters(handler: &HandlerEntry, jobs: &JobSet) -> Check {
     ensure(last.is_none_or(|last| last < *cursor), "counted-once", || {
         format!("{name}: {last:?} ended and never began")
     })?;
-    let in_total = handler.total.is_none_or(|total| accounted + handler.undispatched() == total);
+    let in_total = handler.planned().is_none_or(|total| accounted + handler.undispatched() == total);
     ensure(in_total, "counted-once", || format!("{name}: {handler:?} does not add up"))?;
-    let sealed = handler.total.is_some() || *cursor == 0;
+    let sealed = handler.total.is_some() || *cursor == 0 || handler.is_listing() && *cursor == 1;
     ensure(sealed, "one-enumeration", || format!("{name}: jobs went out before the list was sealed"))?;
+    let listed = handler.enumeration.map_or(handler.total, |listed| handler.total.map(|_| listed.jobs));
+    ensure(listed == handler.total, "one-enumeration", || format!("{name}: {:?} of {listed:?} jobs", handler.total))?;
     let waits = |state| matches!(state, ExceptionState::Waiting(_));
     let really_waiting = jobs.exceptions().filter(|(_, exception)| waits(exception.state)).count() as u64;
     ensure(really_waiting == *waiting, "counted-once", || format!("{name}: {really_waiting} wait, counted {waiting}"))?;
@@ -111,7 +117,7 @@ fn check_working(run: &Run) -> Check {
     let mut awaits_worker = false;
     for (handler, jobs) in head.entry.handlers.iter().zip(&run.jobs) {
         let name = &handler.name;
-        ensure(handler.total.is_some(), "one-enumeration", || format!("{name}: nobody makes its list"))?;
+        ensure(handler.planned().is_some(), "one-enumeration", || format!("{name}: nobody makes its list"))?;
         let is_done = handler.total == Some(handler.done + handler.failed);
         awaits_worker |= handler.unmanned_since.is_some() && !is_done;
         let is_known = handler.version.is_some() || handler.unmanned_since.is_some() || handler.total == Some(0);
@@ -120,10 +126,9 @@ fn check_working(run: &Run) -> Check {
             format!("{name}: jobs are out, and nobody would ever ask after them")
         })?;
         if let Some(lapse) = jobs.next_lapse() {
-            // A coordinator that is new gives workers time to be heard.
-            let is_set = head.wake_at.is_some_and(|at| at <= lapse.plus(HEARING));
-            ensure(is_set, "no-stranded-run", || {
-                format!("{name}: a lease ends at {lapse}, the timer {:?}", head.wake_at)
+            // How late it may be depends on when its coordinator was new, which a state does not tell.
+            ensure(head.wake_at.is_some(), "no-stranded-run", || {
+                format!("{name}: a lease ends at {lapse}, unnoticed")
             })?;
         }
         let has_room = handler.out < u64::from(handler.window);

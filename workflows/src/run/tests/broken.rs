@@ -2,8 +2,10 @@
 
 use super::explore::explore;
 use crate::definition::Workflow;
+use crate::message::listing::Sealed;
 use crate::message::outcome::Status;
-use crate::run::{Bitmap, Effect, Event, JobSet, Moment, Run, RunState, Stage, Step, apply};
+use crate::payload::Payload;
+use crate::run::{Bitmap, Effect, Enumeration, Event, JobSet, Moment, Run, RunState, Stage, Step, apply};
 use crate::testkit::{ApplyFn, JobStatus, Outside, final_phase, handler, phase, workflow};
 
 /// Lets every outcome pass for one of the attempt that is out.
@@ -81,7 +83,8 @@ fn leaves_the_timer_due(workflow: &Workflow, run: &mut Run, event: &Event, momen
 fn forgets_a_job(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) -> Step {
     let step = apply(workflow, run, event, moment);
     for jobs in run.jobs.iter_mut().filter(|jobs| jobs.terminal.count() == 2) {
-        *jobs = JobSet::from_parts(Bitmap::from_bytes(vec![1]), jobs.exceptions().map(|(index, it)| (index, *it)));
+        *jobs =
+            JobSet::from_parts(Bitmap::from_bytes(vec![1]), jobs.exceptions().map(|(index, it)| (index, it.clone())));
     }
     step
 }
@@ -146,6 +149,64 @@ fn lets_one_more_out(workflow: &Workflow, run: &mut Run, event: &Event, moment: 
     let step = apply(workflow, run, event, moment);
     widen(run, -1);
     step
+}
+
+/// Takes pages of whatever list, and of whatever attempt, where its own stands.
+fn mixes_lists(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) -> Step {
+    let (before, mut event) = (run.head.entry.clone(), event.clone());
+    if let Event::JobsListed { handler, attempt, list, first, .. } = &mut event
+        && let Some(place) = before.handlers.iter().position(|it| it.name == *handler)
+        && let (Some(listed), JobStatus::Out(current)) =
+            (before.handlers[place].enumeration, JobStatus::of(run, place, 0))
+    {
+        (*attempt, *first) = (current, listed.jobs);
+        let list = listed.list.and(Some(before.nonce.of_list(place as u16, current, *list)));
+        run.head.entry.handlers[place].enumeration = Some(Enumeration { list, ..listed });
+    }
+    let step = apply(workflow, run, &event, moment);
+    if let Step::Ignored(_) = step {
+        run.head.entry = before;
+    }
+    step
+}
+
+/// Seals a list with what has come of it, whatever it was to be.
+fn seals_early(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) -> Step {
+    let mut event = event.clone();
+    if let Event::JobsFinished { handler, outcomes, .. } = &mut event
+        && let Some(listed) =
+            run.head.entry.handlers.iter().find(|it| it.name == *handler).and_then(|it| it.enumeration)
+    {
+        for outcome in outcomes.iter_mut() {
+            let sealed = outcome.output.as_ref().and_then(|output| output.read::<Sealed>().ok());
+            let sealed = sealed.map(|sealed| Sealed { jobs: listed.jobs, ..sealed });
+            outcome.output = sealed.and_then(|sealed| Payload::of(&sealed).ok());
+        }
+    }
+    apply(workflow, run, &event, moment)
+}
+
+/// Keeps what an attempt has listed for the next one.
+fn keeps_pages(workflow: &Workflow, run: &mut Run, event: &Event, moment: Moment) -> Step {
+    let before: Vec<_> = run.head.entry.handlers.iter().map(|handler| handler.enumeration).collect();
+    let step = apply(workflow, run, event, moment);
+    for (handler, before) in run.head.entry.handlers.iter_mut().zip(before) {
+        if handler.enumeration.is_some_and(|listed| listed.list.is_none()) && before.is_some() {
+            handler.enumeration = before;
+        }
+    }
+    step
+}
+
+#[test]
+fn lists_that_are_mixed_are_caught() {
+    let lister = || handler("a").enumerates().tries(2).window(1);
+    let small = workflow("small").phase(phase("work").to("end").handler(lister())).phase(final_phase("end")).build();
+    for (number, apply) in [mixes_lists as ApplyFn, seals_early, keeps_pages].into_iter().enumerate() {
+        let found = explore(&small, &Outside::default(), apply, &["out", "fail", "redelivered"]);
+        let caught = found.as_ref().map_err(|broken| broken.invariant);
+        assert_eq!(caught.err(), Some("one-enumeration"), "number {number}: {found:?}");
+    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::{check, check_outside, guarded, plain};
 use crate::message::event::{Control, ControlAction};
 use crate::message::outcome::JobError;
-use crate::run::{Event, HistoryKind, Ignored};
+use crate::run::{Event, HistoryKind, Ignored, Moment, RunState, Step, apply};
 use crate::testkit::{Harness, Outside, final_phase, handler, phase, workflow};
+use crate::time::Millis;
 
 #[test]
 fn a_canceled_run_waits_for_what_runs_and_not_for_ever() {
@@ -29,6 +30,21 @@ fn a_canceled_run_waits_for_what_runs_and_not_for_ever() {
             ("pause cancel:5000 wake", "canceled work#1, a out 2 left 1"),
         ],
     );
+    // A worker that died with a job costs no more than the lease, whatever the deadline is.
+    check(
+        &plain(handler("a").count(2).timeout(Millis::from_mins(60))),
+        &[
+            ("done:a:1 lease:a:0 cancel:300000 59999 look=nothing-due wake", "canceled work#1, a waiting 1 done 1"),
+            ("lease:a:0 cancel:300000 wake", "canceling work#1, a out 1 waiting 1, in 4m"),
+            ("lease:a:0 cancel:300000 wake crash done:a:1", "canceled work#1, a waiting 1 done 1"),
+            ("lease:a:0 cancel:300000 wake wake", "canceled work#1, a out 1 waiting 1"),
+            ("lease:a:0 30000 lease:a:1 cancel:300000 wake", "canceling work#1, a out 1 leased 1 waiting 1, in 30s"),
+            ("lease:a:0 30000 lease:a:1 cancel:300000 wake wake", "canceled work#1, a waiting 2"),
+            ("done:a:1 lease:a:0 pause 70000 cancel:300000 look", "canceled work#1, a waiting 1 done 1"),
+            ("lease:a:0 fatal:a:1 70000 cancel:300000 look", "canceled work#1, a waiting 1 failed 1, because error"),
+            ("done:a:1 lease:a:0 cancel:300000 cancel:59000 wake", "canceled work#1, a out 1 leased 1 done 1"),
+        ],
+    );
     // What halted is canceled once what is still out has stopped.
     check(
         &plain(handler("a").count(3)),
@@ -37,6 +53,35 @@ fn a_canceled_run_waits_for_what_runs_and_not_for_ever() {
             ("fatal:a:0 done:a:1-2 cancel:5000", "canceled work#1, a done 2 failed 1, because error"),
         ],
     );
+}
+
+#[test]
+fn a_run_is_ended_by_force_whatever_its_numbers_say() {
+    let damages: [fn(&mut crate::run::HandlerEntry); 4] = [
+        |_| {},
+        |handler| (handler.cursor, handler.out) = (u64::MAX, u64::MAX),
+        |handler| (handler.done, handler.failed) = (u64::MAX, u64::MAX),
+        |handler| (handler.waiting, handler.leased, handler.total) = (7, u64::MAX, Some(1)),
+    ];
+    for damage in damages {
+        for script in ["", "done:a:0", "lease:a:1", "pause", "fatal:a:0", "cancel:5000"] {
+            let mut harness = Harness::start(plain(handler("a").count(3)));
+            harness.play(script);
+            damage(&mut harness.run.head.entry.handlers[0]);
+            let mut control = Control::new(harness.run.head.id, ControlAction::Cancel);
+            (control.force, control.reason) = (true, Some("damaged".into()));
+            let moment = Moment { now: harness.now, random: 1, listening_since: harness.now };
+            let step = apply(&harness.workflow, &mut harness.run, &Event::Control(control), moment);
+            assert!(matches!(step, Step::Changed { .. }), "{script}");
+            let delta = harness.run.take_delta();
+            let kinds: Vec<_> = delta.history.iter().map(|event| &event.what).collect();
+            let [HistoryKind::Abandoned { .. }, HistoryKind::Ended { state: RunState::Canceled, reason }] = &kinds[..]
+            else {
+                panic!("{script}: {kinds:?}")
+            };
+            assert_eq!(reason.as_deref(), Some("damaged"), "{script}");
+        }
+    }
 }
 
 #[test]
@@ -177,6 +222,39 @@ fn an_endless_reason_is_cut_short() {
     harness.deliver(&Event::Control(Control { reason: Some("x".repeat(1_000_000)), ..control }));
     let last = serde_json::to_vec(harness.stored.history.last().unwrap()).unwrap();
     assert!(last.len() < 4096, "{}", last.len());
+}
+
+/// Each event of a history, and who brought it about.
+fn actors(harness: &Harness, from: usize) -> Vec<(String, String)> {
+    let told = harness.stored.history[from..].iter().map(|event| {
+        let what = serde_json::to_value(&event.what).unwrap();
+        let name = what.as_object().unwrap().keys().next().unwrap().clone();
+        (name, event.actor().unwrap_or("-").to_owned())
+    });
+    told.collect()
+}
+
+#[test]
+fn who_gave_an_order_is_in_the_history() {
+    let mut harness = Harness::start(guarded(handler("a").count(1)));
+    let (run, begun) = (harness.run.head.id, harness.stored.history.len());
+    let order = |action, actor: Option<&str>| {
+        Event::Control(Control { actor: actor.map(Into::into), ..Control::new(run, action) })
+    };
+    harness.deliver(&order(ControlAction::Pause, Some("alice")));
+    harness.deliver(&order(ControlAction::Resume, None));
+    harness.deliver(&order(ControlAction::Rerun, Some(&"x".repeat(1000))));
+    harness.play("done:a:0");
+    let told = actors(&harness, begun);
+    let told: Vec<_> = told.iter().map(|(what, actor)| (what.as_str(), actor.as_str())).collect();
+    assert_eq!(told[..2], [("paused", "alice"), ("resumed", "-")], "{told:?}");
+    let endless = "x".repeat(100);
+    // What an order brings about at once is of who gave it.
+    assert_eq!(told[2..4], [("abandoned", &*endless), ("rerun", &*endless)]);
+    assert!(told.contains(&("finished", "engine")), "{told:?}");
+    // What is stored of the engine's own doing takes no more than it did.
+    let last = serde_json::to_string(harness.stored.history.last().unwrap()).unwrap();
+    assert!(!last.contains("actor"), "{last}");
 }
 
 #[test]

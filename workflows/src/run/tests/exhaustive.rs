@@ -53,6 +53,22 @@ fn workers_that_come_late() {
     check(&run_of(work, final_phase("end")), &outside, &words, &["canceled", "failed", "succeeded"]);
 }
 
+/// Any page and any seal of two makers of each attempt, at any time, in any order.
+#[test]
+fn lists_that_handlers_make_in_every_state() {
+    let lister = || handler("a").enumerates().tries(2).window(1).backoff(Backoff::Fixed, Millis(1000), Millis(1000));
+    let work = || phase("work").to("end").on_error("oops");
+    let outside = Outside::default();
+    let faults = ["out", "fail", "redelivered", "other-list", "lease", "!recover"];
+    let ends = ["canceled", "failed", "succeeded"];
+    check(&run_of(work().handler(lister()), final_phase("end")), &outside, &faults, &ends);
+    let orders = ["out", "fatal", "!pause", "!resume", "!retry", "!cancel", "!rerun"];
+    let ends = ["canceled", "halted", "paused", "succeeded"];
+    check(&run_of(phase("work").to("end").handler(lister()), final_phase("end")), &outside, &orders, &ends);
+    let beside = work().handler(lister()).handler(two("b", 1).count(1));
+    check(&run_of(beside, final_phase("end")), &outside, &["out", "fail"], &["canceled", "failed", "succeeded"]);
+}
+
 #[test]
 fn orders_in_every_state() {
     let work = phase("work").to("end").handler(two("a", 1));
@@ -64,6 +80,6 @@ fn orders_in_every_state() {
 #[test]
 fn leases_and_losses_in_every_state() {
     let work = phase("work").to("end").on_error("oops").handler(two("a", 2).timeout(Millis::from_mins(2)));
-    let words = ["out", "fail", "lease", "!recover", "!cancel"];
+    let words = ["out", "fail", "lease", "!recover", "!cancel", "!cancel-later"];
     check(&run_of(work, final_phase("end")), &Outside::default(), &words, &["canceled", "failed", "succeeded"]);
 }

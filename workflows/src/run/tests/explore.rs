@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::definition::Workflow;
 use crate::message::event::ControlAction;
 use crate::message::outcome::{Outcome, Status};
-use crate::run::{Event, ExceptionState, Ignored, RunState, Stage};
+use crate::run::{Event, ExceptionState, HandlerEntry, Ignored, RunState, Stage};
 use crate::testkit::{ApplyFn, Broken, Harness, JobStatus, Outside};
 use crate::time::Millis;
 
@@ -103,6 +103,7 @@ fn choices(harness: &Harness, words: &[&str]) -> Vec<(String, bool, Event)> {
     for what in words.iter().filter_map(|word| word.strip_prefix('!')) {
         let event = match what {
             "cancel" => harness.cancel_within(Millis(1000)),
+            "cancel-later" => harness.cancel_within(Millis::from_mins(5)),
             "pause" => harness.order(ControlAction::Pause),
             "resume" => harness.order(ControlAction::Resume),
             "retry" if !has_been_out_often(harness) => harness.order(ControlAction::Retry),
@@ -113,13 +114,22 @@ fn choices(harness: &Harness, words: &[&str]) -> Vec<(String, bool, Event)> {
         choices.push((format!("!{what}"), false, event));
     }
     for (handler, place) in harness.run.head.entry.handlers.iter().zip(0..) {
-        for index in 0..handler.cursor.min(handler.total.unwrap_or(0)) {
+        if handler.is_listing() {
+            choices.extend(pages_and_seals(harness, handler));
+        }
+        for index in 0..handler.cursor.min(handler.planned().unwrap_or(0)) {
             if JobStatus::of(&harness.run, place, index) == JobStatus::Ended {
                 continue;
             }
             for &what in words.iter().filter(|word| !word.starts_with('!')) {
+                if what == "out" && handler.is_listing() {
+                    continue; // its seals are there
+                }
                 // Handing back is not bounded by the budget of tries, so it is bounded here.
                 if matches!(what, "busy" | "unknown-handler") && harness.attempt(handler.name.as_str(), index) > 2 {
+                    continue;
+                }
+                if what == "other-list" && harness.attempt(handler.name.as_str(), index) > 1 {
                     continue;
                 }
                 if what == "lease" {
@@ -129,6 +139,28 @@ fn choices(harness: &Harness, words: &[&str]) -> Vec<(String, bool, Event)> {
                 }
                 let jobs = format!("{}:{index}", handler.name);
                 choices.push((format!("{what}:{jobs}"), what == "out", harness.report_of(what, &jobs)));
+            }
+        }
+    }
+    choices
+}
+
+/// Every page of one job or two that goes on with a list of two makers of any attempt, and every seal of them. The makers
+/// of all attempts have the same two numbers.
+fn pages_and_seals(harness: &Harness, handler: &HandlerEntry) -> Vec<(String, bool, Event)> {
+    let (name, listed, mut choices) = (handler.name.as_str(), handler.enumeration.unwrap_or_default(), Vec::new());
+    for attempt in 1..=harness.attempt(name, 0) {
+        for list in [10, 11] {
+            for (first, jobs) in [(0, 1), (0, 2), (1, 1)] {
+                let page = harness.page(name, attempt, list, first, jobs);
+                choices.push((format!("page:{name}:{first}+{jobs}#{attempt}@{list}"), false, page));
+            }
+            let unfit = harness.unfit_page(name, attempt, list, listed.jobs);
+            choices.push((format!("unfit:{name}:{}#{attempt}@{list}", listed.jobs), false, unfit));
+            for jobs in 0..3 {
+                let is_honest = jobs == listed.jobs;
+                let sealed = harness.sealed(name, attempt, list, jobs);
+                choices.push((format!("sealed:{name}:{jobs}#{attempt}@{list}"), is_honest, sealed));
             }
         }
     }
@@ -153,8 +185,13 @@ fn changes_nothing(harness: &mut Harness) -> Result<(), Broken> {
             };
             for attempt in (0..=5).filter(|&attempt| Some(attempt) != out) {
                 for status in [Status::Done, Status::Failed, Status::Returned] {
-                    outcomes.push(Outcome { index, attempt, status, output: None, error: None });
+                    outcomes.push(Outcome { index, attempt, status, output: None, error: None, details: None });
                 }
+            }
+        }
+        for (event, is_current) in stale_of_list(harness, handler, place) {
+            if !is_current {
+                must_be_ignored(harness, &event)?;
             }
         }
         let stale = harness.report(handler.name.as_str(), &[], outcomes);
@@ -170,6 +207,31 @@ fn changes_nothing(harness: &mut Harness) -> Result<(), Broken> {
         must_be_ignored(harness, &harness.phase_finished())?;
     }
     Ok(())
+}
+
+/// Pages and seals of a list, each with whether it may count: those of no attempt that is out, and those that do not go
+/// on where the list stands.
+fn stale_of_list(harness: &Harness, handler: &HandlerEntry, place: usize) -> Vec<(Event, bool)> {
+    let (name, listed) = (handler.name.as_str(), handler.enumeration.unwrap_or_default());
+    let out = match JobStatus::of(&harness.run, place, 0) {
+        JobStatus::Out(attempt) if handler.is_listing() => Some(attempt),
+        _ => None,
+    };
+    let mut events = Vec::new();
+    for attempt in 0..=5 {
+        let is_out = out == Some(attempt) && !matches!(harness.run.head.entry.stage, Stage::Finished { .. });
+        for (list, first) in [10, 11, 99].into_iter().flat_map(|list| (0..4).map(move |first| (list, first))) {
+            let nonce = harness.run.head.entry.nonce;
+            let is_taken = |taken| taken == nonce.of_list(place as u16, attempt, crate::id::Nonce(list));
+            let is_taken = listed.list.is_none_or(is_taken);
+            let goes_on = is_out && is_taken && first == listed.jobs;
+            events.push((harness.page(name, attempt, list, first, 1), goes_on));
+            events.push((harness.unfit_page(name, attempt, list, first), goes_on));
+            events.push((harness.sealed(name, attempt, list, first), is_out && is_taken));
+        }
+        events.push((harness.page(name, attempt, 10, listed.jobs, 0), false));
+    }
+    events
 }
 
 fn must_be_ignored(harness: &mut Harness, event: &Event) -> Result<(), Broken> {
@@ -193,7 +255,8 @@ fn key(harness: &Harness) -> Vec<u64> {
     let until = |at: Option<crate::time::Timestamp>| at.map_or(u64::MAX, |at| at.since(now).0);
     let here = harness.outside.absent.is_empty();
     let flags = u64::from(head.on_error_path) + 2 * u64::from(head.awaits_worker) + 4 * u64::from(here);
-    let mut key = vec![head.state as u64, u64::from(head.entry.number), stage, flags, until(head.wake_at)];
+    let deadline = until(head.canceling.as_ref().map(|canceling| canceling.deadline));
+    let mut key = vec![head.state as u64, u64::from(head.entry.number), stage, flags, until(head.wake_at), deadline];
     let quiet = head.entry.handlers.iter().flat_map(|handler| {
         let probe = handler.probe.map_or([0; 2], |it| [1 + it.cursor, u64::from(it.returned_at.is_some())]);
         [probe[0], probe[1], u64::from(handler.unmanned_since.is_some())]
@@ -201,6 +264,9 @@ fn key(harness: &Harness) -> Vec<u64> {
     key.extend(quiet);
     for (handler, (jobs, place)) in head.entry.handlers.iter().zip(harness.run.jobs.iter().zip(0..)) {
         key.extend([u64::from(handler.version.is_some()), handler.cursor, handler.done, handler.failed]);
+        let listed = handler.enumeration.unwrap_or_default();
+        let taken = listed.list.filter(|_| handler.is_listing()).map_or(0, |list| list.0);
+        key.extend([u64::from(handler.is_listing()), taken, listed.jobs]);
         let describe = |index| match (JobStatus::of(&harness.run, place, index), jobs.exception(index)) {
             (JobStatus::Ended, None) => [0; 4],
             (_, None) => [1; 4],

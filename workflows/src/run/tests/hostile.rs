@@ -76,7 +76,14 @@ fn a_long_error_does_not_swell_the_head() {
     let long = "é".repeat(1_000_000);
     let mut harness = Harness::start(guarded(handler("a").count(2)));
     let error = JobError::new(&long, long.clone()).for_good();
-    let outcome = Outcome { index: 1, attempt: 1, status: Status::Failed, output: None, error: Some(error.clone()) };
+    let outcome = Outcome {
+        index: 1,
+        attempt: 1,
+        status: Status::Failed,
+        output: None,
+        error: Some(error.clone()),
+        details: None,
+    };
     let report = harness.report("a", &[], vec![outcome]);
     harness.deliver(&report);
     let kept = &harness.stored.failures[0].error;

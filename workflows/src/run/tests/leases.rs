@@ -1,7 +1,10 @@
 //! Leases on long jobs, and jobs of which nothing is heard.
 
 use super::{check, guarded, plain};
-use crate::run::{ExceptionState, HistoryKind, LostWhy};
+use crate::message::lease::MAX_DETAILS_BYTES;
+use crate::payload::Payload;
+use crate::run::audit::audit;
+use crate::run::{Event, ExceptionState, HistoryKind, LostWhy};
 use crate::testkit::{Harness, handler};
 use crate::time::Millis;
 
@@ -43,6 +46,44 @@ fn a_lease_keeps_what_the_job_said_of_itself() {
         };
         assert_eq!(lease.progress, expected, "{script}");
     }
+}
+
+#[test]
+fn what_a_job_left_is_there_for_its_next_attempt() {
+    /// What the job has left; nothing of it is said in a head, a history or an outbox.
+    fn left(harness: &mut Harness) -> Option<String> {
+        harness.play("crash");
+        harness.run.jobs[0].exception(0).and_then(|it| Some(it.details.as_ref()?.to_string()))
+    }
+    fn lease(harness: &mut Harness, details: &str) {
+        let Event::Leases { entry, nonce, handler, mut leases } = harness.lease("a", 0, None) else { unreachable!() };
+        leases[0].details = Payload::from_json(details.to_owned()).ok();
+        assert_eq!(harness.deliver(&Event::Leases { entry, nonce, handler, leases }), None);
+    }
+    fn report(harness: &mut Harness, what: &str, details: &str) {
+        let event = harness.report_of(what, "a:0");
+        let Event::JobsFinished { entry, nonce, handler, done, mut outcomes } = event else { unreachable!() };
+        outcomes[0].details = Payload::from_json(details.to_owned()).ok();
+        assert_eq!(harness.deliver(&Event::JobsFinished { entry, nonce, handler, done, outcomes }), None);
+    }
+    let harness = &mut Harness::start(plain(handler("a").count(1).tries(3).timeout(LONG)));
+    lease(harness, "[1]");
+    assert_eq!(left(harness).as_deref(), Some("[1]"));
+    harness.play("lease:a:0");
+    assert_eq!(left(harness).as_deref(), Some("[1]"), "a renewal that says nothing takes nothing away");
+    lease(harness, &format!("\"{}\"", "x".repeat(MAX_DETAILS_BYTES)));
+    assert_eq!(left(harness).as_deref(), Some("[1]"), "too much of it is passed over, and the lease is given");
+    harness.play("wake");
+    assert_eq!((harness.attempt("a", 0), left(harness).as_deref()), (2, Some("[1]")), "its lease ran out");
+    report(harness, "draining", "[2]");
+    assert_eq!((harness.attempt("a", 0), left(harness).as_deref()), (2, Some("[2]")), "its worker stopped");
+    harness.play("wake");
+    report(harness, "fail", "null");
+    assert_eq!(left(harness).as_deref(), Some("null"));
+    harness.play("wake fatal:a:0");
+    assert_eq!(left(harness).as_deref(), Some("null"), "who has it tried again may go on from there");
+    harness.play("retry lease:a:0 done:a:0");
+    assert_eq!(left(harness), None);
 }
 
 #[test]
@@ -139,6 +180,19 @@ fn a_probe_is_sent_again_ever_more_rarely_and_not_while_nobody_reads_the_queue()
 }
 
 #[test]
+fn a_clock_that_was_set_back_keeps_no_lease_alive() {
+    let mut harness = Harness::start(plain(handler("a").count(2).timeout(LONG)));
+    harness.play("lease:a:0 50000");
+    // The coordinator began to listen while its clock was an hour ahead.
+    harness.listening_since = harness.now.plus(Millis::from_mins(60));
+    harness.play("lease:a:1");
+    assert_eq!(harness.summary(), "running work#1, a out 2 leased 2, in 10s");
+    assert_eq!(audit(&harness.workflow, &harness.run, Some(&harness.stored.history), harness.now), []);
+    harness.play("wake");
+    assert_eq!(harness.summary(), "running work#1, a out 2 leased 1, in 30s");
+}
+
+#[test]
 fn a_new_owner_hears_renewals_before_it_ends_leases() {
     let lapsed = |script: &str| {
         let mut harness = Harness::start(plain(handler("a").count(1).timeout(LONG)));
@@ -183,6 +237,23 @@ fn a_version_without_workers_is_given_up_for_one_that_has_some() {
     assert_eq!(harness.run.head.entry.handlers[0].version, Some(harness.outside.version.clone()));
     harness.play("done:a:1#1=stale done:a:1#2 next next");
     assert_eq!(harness.summary(), "succeeded end#2");
+}
+
+#[test]
+fn a_version_is_given_up_before_the_wait_for_its_workers_fails() {
+    for (start_timeout, waits) in [(20_000, 20_000), (60_000, 60_000), (90_000, 60_000)] {
+        let mut harness = Harness::start(plain(handler("a").count(2).start_timeout(Millis(start_timeout))));
+        harness.outside.version = semver::Version::new(1, 1, 0);
+        harness.play("done:a:0");
+        while !harness.run.head.awaits_worker {
+            harness.play("wake"); // silence: the version is looked for, and is not there
+        }
+        let since = harness.now;
+        harness.play("wake");
+        assert_eq!((harness.now.since(since).0, harness.attempt("a", 1)), (waits, 2), "{}", harness.summary());
+        harness.play("done:a:1#2 next next");
+        assert_eq!(harness.summary(), "succeeded end#2");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod exhaustive;
 mod explore;
 mod hostile;
 mod leases;
+mod listing;
 mod outcomes;
 mod phases;
 mod random;

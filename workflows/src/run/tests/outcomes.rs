@@ -123,7 +123,8 @@ fn retries_do_not_come_in_step_and_not_in_a_year() {
 
     let mut harness = Harness::start(plain("a"));
     let error = JobError { retry_after: Some(Millis(u64::MAX)), ..JobError::new("error", "next year") };
-    let outcome = Outcome { index: 0, attempt: 1, status: Status::Failed, output: None, error: Some(error) };
+    let outcome =
+        Outcome { index: 0, attempt: 1, status: Status::Failed, output: None, error: Some(error), details: None };
     let report = harness.report("a", &[], vec![outcome]);
     harness.deliver(&report);
     assert_eq!(harness.summary(), "running work#1, a waiting 1, in 24h");

@@ -96,7 +96,7 @@ impl Player<'_> {
         let Some(at) = pick.checked_rem(self.harness.jobs.len()) else { return Ok(()) };
         let JobOut { entry, nonce, handler, index, attempt, .. } = self.harness.jobs[at].clone();
         self.count("lease");
-        let leases = vec![LeaseWanted { index, attempt, progress: (how < 100).then_some(how) }];
+        let leases = vec![LeaseWanted { index, attempt, progress: (how < 100).then_some(how), details: None }];
         self.deliver(Event::Leases { entry, nonce, handler, leases })
     }
 
@@ -120,12 +120,18 @@ impl Player<'_> {
     fn outcome_of(&mut self, pick: usize, how: u8) -> Option<Event> {
         let count = self.harness.jobs.len();
         let at = pick.checked_rem(count)?;
-        let job = if how.is_multiple_of(4) { self.harness.jobs[at].clone() } else { self.take(at) };
+        if self.harness.jobs[at].enumerate && (how < 180 || how == 1) {
+            return Some(self.list(at, how));
+        }
+        // Of the two makers of a list whose message came twice, one is told to stop.
+        let comes_again = how.is_multiple_of(4) || (225..230).contains(&how);
+        let job = if comes_again { self.harness.jobs[at].clone() } else { self.take(at) };
         let (status, kind) = match how {
             0..150 => (Status::Done, ""),
             150..200 => (Status::Failed, "error"),
             200..210 => (Status::Failed, "fatal"),
-            210..230 => (Status::Returned, "redelivered"),
+            210..225 => (Status::Returned, "redelivered"),
+            225..230 => (Status::Returned, "other-list"),
             230..245 => (Status::Returned, "busy"),
             _ => (Status::Returned, "unknown-handler"),
         };
@@ -136,13 +142,43 @@ impl Player<'_> {
             Status::Done => (None, output),
             Status::Failed | Status::Returned => (Some(error), None),
         };
-        let outcome = Outcome { index: job.index, attempt: job.attempt, status, output, error };
+        let outcome = Outcome { index: job.index, attempt: job.attempt, status, output, error, details: None };
         let (JobOut { entry, nonce, handler, .. }, is_range) = (job, how == 1);
         let (done, outcomes) = match is_range && outcome.attempt == 1 {
             true => (vec![(outcome.index, 1)], Vec::new()),
             false => (Vec::new(), vec![outcome]),
         };
         Some(Event::JobsFinished { entry, nonce, handler, done, outcomes })
+    }
+
+    /// A worker lists jobs: a page that goes on, or that does not; a seal of all that was taken, or of something else.
+    /// The message may be with two workers, whose lists are their own.
+    fn list(&mut self, at: usize, how: u8) -> Event {
+        let job = if how == 1 { self.take(at) } else { self.harness.jobs[at].clone() };
+        let entries = self.harness.run.head.entry.handlers.iter();
+        let listed = entries.filter(|it| it.name == job.handler).find_map(|it| it.enumeration).unwrap_or_default();
+        // Of every handler and attempt the same two numbers.
+        let (name, mine) = (job.handler.as_str(), u64::from(how % 2));
+        let list = if how % 5 == 4 { mine } else { self.harness.taken_of(name, job.attempt, [mine, 1 - mine]) };
+        let event = match how {
+            0 | 2..100 => self.harness.page(name, job.attempt, list, listed.jobs, u64::from(how % 4) + 1),
+            100..128 => self.harness.page(name, job.attempt, list, u64::from(how % 3), 2),
+            128 | 129 => self.harness.unfit_page(name, job.attempt, list, listed.jobs),
+            1 | 130..160 => self.harness.sealed(name, job.attempt, list, listed.jobs),
+            _ => self.harness.sealed(name, job.attempt, list, u64::from(how % 4)),
+        };
+        self.count(if matches!(event, Event::JobsListed { .. }) { "page" } else { "seal" });
+        match event {
+            // The message says what entry it is of, whatever the run is in by now.
+            Event::JobsListed { handler, attempt, list, first, items, .. } => {
+                let (entry, nonce) = (job.entry, job.nonce);
+                Event::JobsListed { entry, nonce, handler, attempt, list, first, items }
+            }
+            Event::JobsFinished { handler, done, outcomes, .. } => {
+                Event::JobsFinished { entry: job.entry, nonce: job.nonce, handler, done, outcomes }
+            }
+            other => other,
+        }
     }
 
     /// Takes a job and every copy of it off the wire.
@@ -203,7 +239,8 @@ impl Player<'_> {
             return Ok(());
         };
         let (first, far) = (u64::from(how), u64::MAX - u64::from(how));
-        let outcome = |index, attempt| Outcome { index, attempt, status: Status::Done, output: None, error: None };
+        let outcome =
+            |index, attempt| Outcome { index, attempt, status: Status::Done, output: None, error: None, details: None };
         let outcomes =
             vec![outcome(far, 1), outcome(first % 5, 0), outcome(first % 5, u32::MAX), outcome(far, u32::MAX)];
         let mut event = self.harness.report(handler.as_str(), &[(far, far)], outcomes);
@@ -289,6 +326,8 @@ fn random_runs_under_random_schedules() {
         "lease",
         "probe",
         "recover",
+        "page",
+        "seal",
         "pause",
         "resume",
         "retry",

@@ -15,6 +15,7 @@ enum Kind {
     Input,
     Count(u64),
     List(Option<u64>),
+    Enumerate,
 }
 
 /// A random handler.
@@ -34,6 +35,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
         1 => Just(Kind::Input),
         4 => (0..7_u64).prop_map(Kind::Count),
         1 => (60..90_u64).prop_map(Kind::Count),
+        3 => Just(Kind::Enumerate),
         3 => prop::option::weighted(0.9, 0..5_u64).prop_map(Kind::List),
     ];
     let window = prop_oneof![3 => Just(None), 3 => (1..4_u32).prop_map(Some), 1 => Just(Some(64))];
@@ -68,6 +70,7 @@ impl Recipe {
             Kind::One => built,
             Kind::Input => built.input(serde_json::json!("{{ data }}")),
             Kind::Count(count) => built.count(count),
+            Kind::Enumerate => built.enumerates(),
             Kind::List(total) => {
                 let error = || JobError::new("input", "no list").for_good();
                 outside.lists.insert(name, total.map(|total| Listing { total, stored: true }).ok_or_else(error));

@@ -111,6 +111,14 @@ fn a_halted_run_of_the_format_before_enters_a_phase_anew() {
 }
 
 #[test]
+fn a_halted_run_of_the_format_before_is_not_retried_as_its_failed_jobs_are_not_known() {
+    let mut harness = taken_up(HALTED);
+    let before = harness.run.head.clone();
+    harness.play("retry=not-recorded");
+    assert_eq!(harness.run.head, before);
+}
+
+#[test]
 fn a_later_format_is_refused() {
     let later = WORKING.replacen("\"format\": 1", &format!("\"format\": {}", STATE_FORMAT + 1), 1);
     let head: Value = serde_json::from_str(&later).unwrap();
