@@ -1,6 +1,7 @@
 //! What a store costs: commits and loads a second, and on Redis the bytes of a run and of a job. To be built with
-//! `--release`; `cargo run --release -p phasework-store --example measure -- redis://127.0.0.1:6379`, without an address
-//! for the store in memory. Leaves its keys, which begin with `measure-`, behind.
+//! `--release`; `cargo run --release -p phasework-store --example measure -- redis://127.0.0.1:6379`, or `sqlite:DIR` for
+//! one on SQLite; without an address for the store in memory. Leaves its keys, which begin with `measure-`, behind, and
+//! the directory.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,9 +9,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use phasework_store::memory::MemoryStore;
 use phasework_store::redis::{RedisOptions, RedisStore};
+use phasework_store::sqlite::{SqliteOptions, SqliteStore};
 use phasework_store::{Commit, RunIndex, SharedStore};
 use phasework_workflows::Payload;
-use phasework_workflows::id::{Nonce, Revision, RunId};
+use phasework_workflows::id::{Nonce, Revision, RunId, SystemIds};
 use phasework_workflows::run::{BitPatch, Delta, HistoryEvent, HistoryKind, OutputPage, RunState};
 use phasework_workflows::time::Timestamp;
 use uuid::Uuid;
@@ -22,6 +24,9 @@ const BATCH: usize = 64;
 async fn main() -> Result<()> {
     let url = std::env::args().nth(1);
     let store: SharedStore = match &url {
+        Some(url) if url.starts_with("sqlite:") => {
+            Arc::new(SqliteStore::open(&SqliteOptions::new(&url["sqlite:".len()..]), &SystemIds)?)
+        }
         Some(url) => {
             let prefix = format!("measure-{}", std::process::id());
             Arc::new(RedisStore::connect(&RedisOptions { prefix, ..RedisOptions::new(url) })?)
@@ -29,7 +34,11 @@ async fn main() -> Result<()> {
         None => Arc::new(MemoryStore::new()),
     };
     store.check().await?;
-    let memory = Memory::of(url.as_deref()).await?;
+    let memory = Memory::of(url.as_deref().filter(|url| !url.starts_with("sqlite:"))).await?;
+
+    for callers in [1, 8, 64] {
+        singly(&store, callers).await?;
+    }
 
     let before = memory.used().await?;
     speed(&store, 1, "runs made", 0, made).await?;
@@ -68,9 +77,33 @@ fn commit(n: u64, expect: u64) -> Commit {
     }
 }
 
+/// Commits one at a time, by that many callers, each of whom waits for its own: of runs that nothing else is done with.
+async fn singly(store: &SharedStore, callers: u64) -> Result<()> {
+    const COMMITS: u64 = 2000;
+    let started = Instant::now();
+    let working = (0..callers).map(|caller| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let n = 10 * RUNS + callers * 100 + caller;
+            for expect in 0..COMMITS.div_ceil(callers) {
+                let change = if expect == 0 { made(n, 0) } else { progressed(n, expect) };
+                store.commit(vec![change]).await.into_iter().collect::<Result<Vec<_>, _>>()?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for caller in futures::future::join_all(working).await {
+        caller??;
+    }
+    let rate = COMMITS as f64 / started.elapsed().as_secs_f64();
+    println!("{rate:>10.0} commits a second, one at a time, by {callers} callers");
+    Ok(())
+}
+
 fn made(n: u64, expect: u64) -> Commit {
     let what = || HistoryKind::Started { revision: Revision::from("0123456789abcdef0123456789abcdef") };
-    let history = (1..=2).map(|n| HistoryEvent { n, at: Timestamp::from_millis(0), what: what() }).collect();
+    let history =
+        (1..=2).map(|n| HistoryEvent { n, at: Timestamp::from_millis(0), what: what(), actor: None }).collect();
     let data = Payload::from_json(format!("\"{}\"", "d".repeat(198))).ok();
     Commit { data, delta: Delta { history, ..Delta::default() }, effects: vec![b'e'; 300], ..commit(n, expect) }
 }

@@ -6,7 +6,7 @@ use phasework_workflows::id::RunId;
 use crate::{Commit, StoreError};
 
 /// The most bytes a bitmap has: what a Redis string holds, 4 billion jobs.
-const MAX_BITMAP_BYTES: u64 = 512 * 1024 * 1024;
+pub(crate) const MAX_BITMAP_BYTES: u64 = 512 * 1024 * 1024;
 
 impl Commit {
     /// Whether the parts of this commit fit together.

@@ -1,13 +1,15 @@
-//! What phasework remembers: the [`Store`] port and its adapters, in memory ([`memory`]) and on Redis ([`redis`]).
-//! It writes what it is given, all of a commit or nothing, and decides nothing about runs.
+//! What phasework remembers: the [`Store`] port and its adapters, in memory ([`memory`]), on SQLite ([`sqlite`]) and on
+//! Redis ([`redis`]). It writes what it is given, all of a commit or nothing, and decides nothing about runs.
 //!
 //! In reading order: the port below, with a promise at each method; [`conformance`], the same promises as tests, which
 //! every adapter runs; the adapters.
 
 pub mod conformance;
 mod fit;
+mod json;
 pub mod memory;
 pub mod redis;
+pub mod sqlite;
 mod turns;
 
 use std::fmt;
@@ -21,7 +23,7 @@ use phasework_workflows::message::presence::WorkerAnnounced;
 use phasework_workflows::run::{Delta, Exception, FailureRecord, HistoryEvent, RunState};
 use phasework_workflows::time::Timestamp;
 
-/// How many job inputs make a page.
+/// How many job inputs make a page, where the whole list is known before it is written.
 pub const PAGE_JOBS: u64 = 1000;
 
 /// The version of a run: how many commits it has had. 0 is that of a run that does not exist.
@@ -161,6 +163,15 @@ pub struct RunCounts {
     pub ended: u64,
 }
 
+/// Some of the outputs of a handler's jobs, in an order that stays the same.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutputsPage {
+    /// Some of them.
+    pub outputs: Vec<(JobIndex, Payload)>,
+    /// The place that the next page begins at; nothing at the end.
+    pub next: Option<u64>,
+}
+
 /// Remembers. Shared by the whole program; every method may be called from many tasks at once. Unless it says
 /// otherwise, what a method wrote is durable as the store's own policy says when it returns, and a process that dies
 /// during the call leaves it done or not done, never half done.
@@ -182,9 +193,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// The run's result.
     async fn output(&self, run: RunId) -> Result<Option<Payload>, StoreError>;
 
-    /// Writes pages of job inputs ([`PAGE_JOBS`] each, the last may be shorter) of a handler of an entry that is not
-    /// committed yet. They become visible by the commit that seals the list, and go when it is forgotten. Writing a
-    /// page again replaces it.
+    /// Writes pages of job inputs of a handler of an entry, under whatever numbers. They become visible by the commit that
+    /// seals the list, and go when it is forgotten; at the latest with their entry, whether they became visible or not.
+    /// Writing a page again replaces it.
     async fn put_inputs(
         &self,
         run: RunId,
@@ -194,7 +205,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         pages: Vec<(u64, Vec<Payload>)>,
     ) -> Result<(), StoreError>;
 
-    /// A page of job inputs; `None` when it is not there.
+    /// A page of job inputs; `None` when it is not there, whatever number is asked for.
     async fn inputs(
         &self,
         run: RunId,
@@ -215,6 +226,35 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         handler: u16,
         max_bytes: usize,
     ) -> Result<Vec<(JobIndex, Payload)>, StoreError>;
+
+    /// Stored outputs of a handler of an entry, from a place on: 0, or where the page before says. About `bytes` of them;
+    /// the last may go beyond. Each output that was there at first is on one page; of what is committed meanwhile some may
+    /// be missing.
+    ///
+    /// An adapter that can read them in parts does; without that all are read for every page.
+    async fn outputs_page(
+        &self,
+        run: RunId,
+        entry: EntryNo,
+        handler: u16,
+        from: u64,
+        bytes: usize,
+    ) -> Result<OutputsPage, StoreError> {
+        /// More than any store holds of one handler, and a number that every store can compare with.
+        const ALL: usize = i64::MAX as usize;
+        let all = self.outputs(run, entry, handler, ALL).await?;
+        let (mut outputs, mut size, mut next) = (Vec::new(), 0, None);
+        // The place is an index: what is committed meanwhile may stand before it, and is then passed over.
+        for (index, output) in all.into_iter().filter(|(index, _)| *index >= from) {
+            if size >= bytes && !outputs.is_empty() {
+                next = Some(index);
+                break;
+            }
+            size += output.len();
+            outputs.push((index, output));
+        }
+        Ok(OutputsPage { outputs, next })
+    }
 
     /// The history of a run after event number `after`, at most `limit` events.
     async fn history(&self, run: RunId, after: u64, limit: usize) -> Result<Vec<HistoryEvent>, StoreError>;
@@ -252,6 +292,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Stores a definition and makes it the latest of its name. Whether its revision was not stored before; one that was
     /// keeps the time it was first stored at.
     async fn put_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError>;
+
+    /// Stores a definition if its revision is not stored, as the oldest of its name; the latest stays the latest, only a
+    /// name that has none gets this one. Whether its revision was not stored before.
+    async fn keep_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError>;
 
     /// A definition by its revision.
     async fn workflow(&self, revision: &Revision) -> Result<Option<StoredWorkflow>, StoreError>;

@@ -310,6 +310,8 @@ async fn a_full_server_refuses_whole_commits() {
     assert!(done > 10 && refused > 10, "{done} done, {refused} refused");
     let _: () = send(&direct, &["CONFIG", "SET", "maxmemory", "1"]).await;
     let inputs = vec![(0, vec![Payload::null()])];
+    let checked = store.check().await;
+    assert!(matches!(checked, Err(StoreError::Full(_))), "{checked:?}");
     let put = store.put_inputs(run(1), 1, Nonce(1), 0, inputs).await;
     assert!(matches!(put, Err(StoreError::Full(_))), "{put:?}");
     // What frees memory is still done: effects leave the outbox, runs are removed.
@@ -321,6 +323,7 @@ async fn a_full_server_refuses_whole_commits() {
     assert!(matches!(refused, Err(CommitError::Store(StoreError::Full(_)))), "{refused:?}");
     let _: () = send(&direct, &["CONFIG", "SET", "maxmemory", &limit]).await;
     assert!(store.commit(vec![commit(run(1), 0)]).await[0].is_ok(), "there is room again");
+    assert_eq!(store.check().await.unwrap(), [""; 0]);
 }
 
 #[tokio::test]

@@ -42,6 +42,44 @@ pub(super) async fn workflows_are_kept_by_revision(subject: SharedSubject) {
     assert_eq!(twin.workflow(&a.revision).await.unwrap(), Some(a));
 }
 
+pub(super) async fn what_is_kept_does_not_displace_the_latest(subject: SharedSubject) {
+    let store = subject.store();
+    let (a, b, c) = (workflow("search", "aa", 10), workflow("search", "bb", 20), workflow("search", "cc", 30));
+    // The first of a name is its latest, and stays that.
+    for (keep, is_new) in [(&a, true), (&b, true), (&b, false), (&a, false)] {
+        assert_eq!(store.keep_workflow(keep.clone()).await.unwrap(), is_new);
+        assert_eq!(store.latest_workflow(&name("search")).await.unwrap().as_ref(), Some(&a));
+    }
+    assert_eq!(store.revisions(&name("search")).await.unwrap(), [a.clone(), b.clone()]);
+    assert!(store.put_workflow(c.clone()).await.unwrap());
+    // What is stored keeps its time and its place.
+    assert!(!store.keep_workflow(workflow("search", "aa", 99)).await.unwrap());
+    // Another name has another latest.
+    let other = workflow("crawl", "dd", 40);
+    assert!(store.keep_workflow(other.clone()).await.unwrap());
+    let twin = subject.twin();
+    assert_eq!(twin.workflows().await.unwrap(), [other, c.clone()]);
+    assert_eq!(twin.revisions(&name("search")).await.unwrap(), [c, a, b.clone()]);
+    assert_eq!(twin.workflow(&b.revision).await.unwrap(), Some(b));
+}
+
+pub(super) async fn an_old_definition_is_kept_while_a_new_one_is_put(subject: SharedSubject) {
+    let (store, twin) = (subject.store(), subject.twin());
+    for round in 0..20 {
+        let of = format!("w{round}");
+        let (old, new) = (workflow(&of, &format!("old{round}"), 1), workflow(&of, &format!("new{round}"), 2));
+        let (here, put, there) = tokio::join!(
+            store.keep_workflow(old.clone()),
+            store.put_workflow(new.clone()),
+            twin.keep_workflow(old.clone()),
+        );
+        assert!(put.unwrap());
+        assert!(here.unwrap() != there.unwrap(), "one of the two has stored it");
+        assert_eq!(store.revisions(&name(&of)).await.unwrap(), [new.clone(), old]);
+        assert_eq!(store.latest_workflow(&name(&of)).await.unwrap(), Some(new));
+    }
+}
+
 pub(super) async fn the_latest_definition_of_each_name_is_listed(subject: SharedSubject) {
     let store = subject.store();
     assert_eq!(store.workflows().await.unwrap(), []);

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use phasework_workflows::id::{Nonce, RunId, Shard};
-use phasework_workflows::run::Delta;
+use phasework_workflows::run::{Delta, ForgottenList};
 
 use super::SharedSubject;
 use super::draft::{
@@ -67,6 +67,7 @@ fn sweeping(run: RunId, expect: u64) -> Commit {
         failures: vec![failure(77)],
         history: vec![event(3)],
         forget_jobs: vec![forgotten(1, 1)],
+        forget_inputs: vec![ForgottenList { entry: 1, nonce: NONCE, handler: 0 }],
         forget_outputs: vec![forgotten(1, 1)],
         output: Some(json("\"sweeping\"")),
     };

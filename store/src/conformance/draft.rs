@@ -77,7 +77,8 @@ pub(super) fn exception(attempt: u32) -> Exception {
         2 => (ExceptionState::Leased(Lease { until: when, deadline: at(9), progress: Some(40) }), Some(when)),
         _ => (ExceptionState::Failed, None),
     };
-    Exception { attempt, failed_tries: attempt / 2, redelivered: attempt / 3, sent_at, state }
+    let details = attempt.is_multiple_of(5).then(|| Payload::from(serde_json::json!({ "page": attempt })));
+    Exception { attempt, failed_tries: attempt / 2, redelivered: attempt / 3, sent_at, state, details }
 }
 
 /// Sets the exception of a job to that of `attempt`, or removes it.
@@ -101,7 +102,7 @@ pub(super) fn event(n: u64) -> HistoryEvent {
         let (handler, version) = (HandlerName::new("Page").unwrap(), semver(1, n));
         HistoryKind::Pinned { entry: n as EntryNo, handler, version }
     };
-    HistoryEvent { n, at: at(n as i64), what }
+    HistoryEvent { n, at: at(n as i64), what, actor: (n == 1).then(|| "alice".into()) }
 }
 
 fn semver(major: u64, minor: u64) -> phasework_workflows::Version {

@@ -123,7 +123,7 @@ impl Model {
             for _ in dice.some(6) {
                 let index = dice.below(12);
                 let exception = (!dice.one_in(3)).then(|| exception(dice.below(200) as u32));
-                match exception {
+                match exception.clone() {
                     Some(exception) => jobs.set(index, exception),
                     None => drop(jobs.remove(index)),
                 }

@@ -2,11 +2,11 @@
 
 use phasework_workflows::Payload;
 use phasework_workflows::id::{JobIndex, Nonce};
-use phasework_workflows::run::{Delta, OutputPage};
+use phasework_workflows::run::{Delta, ForgottenList, OutputPage};
 
 use super::SharedSubject;
-use super::draft::{NONCE, commit, done, event, failure, forgotten, json, outputs, run};
-use crate::{Commit, PAGE_JOBS, Store, StoreError};
+use super::draft::{NONCE, commit, done, event, except, failure, forgotten, json, outputs, patch, run};
+use crate::{Commit, OutputsPage, PAGE_JOBS, Store, StoreError};
 
 pub(super) async fn data_and_output_are_kept(subject: SharedSubject) {
     let store = subject.store();
@@ -54,6 +54,10 @@ pub(super) async fn inputs_are_kept_by_page_and_nonce(subject: SharedSubject) {
         (run(1), 1, NONCE, 0, 2, Some(page("again", 2))),
         (run(1), 1, NONCE, 0, 3, None),
         (run(1), 1, NONCE, 0, 10, Some(page("10", 3))),
+        (run(1), 1, NONCE, 0, 1 << 53, None),
+        (run(1), 1, NONCE, 0, (1 << 63) - 1, None),
+        (run(1), 1, NONCE, 0, 1 << 63, None),
+        (run(1), 1, NONCE, 0, u64::MAX, None),
         (run(1), 1, other, 0, 0, None),
         (run(1), 1, other, 0, 1, Some(page("other nonce", 2))),
         (run(1), 1, NONCE, 1, 1, Some(page("other handler", 2))),
@@ -70,7 +74,8 @@ pub(super) async fn inputs_go_when_they_are_forgotten(subject: SharedSubject) {
     let store = subject.store();
     done(&*store, commit(run(1), 0)).await;
     let traces = subject.traces().await;
-    for (entry, nonce, handler) in [(1, NONCE, 0), (1, NONCE, 2), (2, NONCE, 0), (1, Nonce(5), 0)] {
+    // Some that no commit ever told of are among them, of handlers that it does not know either.
+    for (entry, nonce, handler) in [(1, NONCE, 0), (1, NONCE, 2), (1, Nonce(5), 0), (2, NONCE, 0), (2, Nonce(6), 9)] {
         store.put_inputs(run(1), entry, nonce, handler, vec![(0, page("", 9)), (1, page("", 1))]).await.unwrap();
     }
     let kept = async |entry, nonce, handler| store.inputs(run(1), entry, nonce, handler, 1).await.unwrap().is_some();
@@ -80,12 +85,51 @@ pub(super) async fn inputs_go_when_they_are_forgotten(subject: SharedSubject) {
         ..commit(run(1), expect)
     };
     done(&*store, forget(1, forgotten(1, 3))).await;
-    assert!(!kept(1, NONCE, 0).await && !kept(1, NONCE, 2).await);
-    assert!(kept(2, NONCE, 0).await && kept(1, Nonce(5), 0).await);
+    assert!(!kept(1, NONCE, 0).await && !kept(1, NONCE, 2).await && !kept(1, Nonce(5), 0).await);
+    assert!(kept(2, NONCE, 0).await && kept(2, Nonce(6), 9).await);
+    // What an owner stores that does not know yet that the entry is over goes with the next one.
+    store.put_inputs(run(1), 1, Nonce(7), 0, vec![(1, page("", 1))]).await.unwrap();
     done(&*store, forget(2, forgotten(2, 1))).await;
-    let mut other = forgotten(1, 1);
-    other.nonce = Nonce(5);
-    done(&*store, forget(3, other)).await;
+    assert!(!kept(1, Nonce(7), 0).await && !kept(2, NONCE, 0).await && !kept(2, Nonce(6), 9).await);
+    assert_eq!(subject.traces().await, traces);
+    for number in [1, 2] {
+        store.put_inputs(run(number), 3, NONCE, 0, vec![(1, page("", 1))]).await.unwrap();
+    }
+    done(&*store, forget(3, forgotten(3, 1))).await;
+    assert!(!kept(3, NONCE, 0).await);
+    assert!(store.inputs(run(2), 3, NONCE, 0, 1).await.unwrap().is_some(), "another run's");
+}
+
+pub(super) async fn lists_of_inputs_go_alone(subject: SharedSubject) {
+    let store = subject.store();
+    let jobs = || Delta {
+        bits: vec![patch(1, 0, 0, &[1])],
+        exceptions: vec![except(1, 0, 1, Some(1))],
+        outputs: vec![outputs(1, 0, &[(0, "0")])],
+        ..Delta::default()
+    };
+    done(&*store, Commit { delta: jobs(), ..commit(run(1), 0) }).await;
+    let traces = subject.traces().await;
+    let before = store.load(&[run(1)]).await.unwrap()[0].clone().unwrap();
+    for (entry, nonce, handler) in [(1, Nonce(5), 1), (1, Nonce(6), 1), (1, NONCE, 1), (2, Nonce(5), 1)] {
+        store.put_inputs(run(1), entry, nonce, handler, vec![(0, page("", 9)), (1024, page("", 1))]).await.unwrap();
+    }
+    store.put_inputs(run(1), 1, Nonce(5), 0, vec![(0, page("", 3))]).await.unwrap();
+    let kept = async |entry, nonce| store.inputs(run(1), entry, nonce, 1, 1024).await.unwrap().is_some();
+    let gone = |entry, nonce| ForgottenList { entry, nonce, handler: 1 };
+    let forget =
+        |expect, gone| Commit { delta: Delta { forget_inputs: gone, ..Delta::default() }, ..commit(run(1), expect) };
+    done(&*store, forget(1, vec![gone(1, Nonce(5))])).await;
+    assert!(!kept(1, Nonce(5)).await);
+    assert!(kept(1, Nonce(6)).await && kept(1, NONCE).await && kept(2, Nonce(5)).await);
+    assert!(store.inputs(run(1), 1, Nonce(5), 0, 0).await.unwrap().is_some(), "another handler's");
+    let after = store.load(&[run(1)]).await.unwrap()[0].clone().unwrap();
+    assert_eq!((after.bits, after.exceptions), (before.bits, before.exceptions), "the jobs of the entry stay");
+    assert_eq!(stored_outputs(&*store, 1, 0).await.len(), 1);
+    // Forgetting what is not there, or is there no more, does no harm.
+    let of_other = ForgottenList { handler: 0, ..gone(1, Nonce(5)) };
+    let all = vec![gone(1, Nonce(5)), of_other, gone(1, Nonce(6)), gone(1, NONCE), gone(2, Nonce(5))];
+    done(&*store, forget(2, all)).await;
     assert_eq!(subject.traces().await, traces);
 }
 
@@ -117,6 +161,17 @@ pub(super) async fn outputs_come_in_the_order_of_their_jobs(subject: SharedSubje
     }
     let expected: Vec<_> = (3..503).rev().map(|n: u64| (1000 - n, n.to_string())).collect();
     assert_eq!(stored_outputs(&*store, 3, 0).await, expected);
+    // Page by page they are the same, none twice.
+    let (mut paged, mut from, mut pages) = (Vec::new(), Some(0), 0);
+    while let Some(place) = from {
+        let page = store.outputs_page(run(1), 3, 0, place, 100).await.unwrap();
+        paged.extend(page.outputs.into_iter().map(|(index, output)| (index, output.as_json().to_owned())));
+        (from, pages) = (page.next, pages + 1);
+    }
+    paged.sort();
+    assert_eq!(paged, expected);
+    assert!(pages > 5, "{pages} pages of about 100 bytes");
+    assert_eq!(store.outputs_page(run(1), 3, 1, 0, 100).await.unwrap(), OutputsPage::default());
 }
 
 pub(super) async fn outputs_that_are_too_large_are_refused(subject: SharedSubject) {

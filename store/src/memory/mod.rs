@@ -28,7 +28,7 @@ pub struct MemoryStore {
 }
 
 /// What belongs to no shard.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Catalog {
     definitions: HashMap<Revision, StoredWorkflow>,
     /// The revisions of each name, the latest last.
@@ -54,6 +54,16 @@ impl MemoryStore {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             catalog: Mutex::default(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// A store that holds what this one holds now, as a backup does. What either is given later, the other does not see.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            shards: Shard::all().map(|shard| Mutex::new(self.shard(shard).clone())).collect(),
+            catalog: Mutex::new(self.catalog().clone()),
             turns: Turns::default(),
         }
     }
@@ -253,6 +263,16 @@ impl Store for MemoryStore {
         Ok(is_new)
     }
 
+    async fn keep_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError> {
+        let mut catalog = self.catalog();
+        if catalog.definitions.contains_key(&workflow.revision) {
+            return Ok(false);
+        }
+        catalog.revisions.entry(workflow.name.clone()).or_default().insert(0, workflow.revision.clone());
+        catalog.definitions.insert(workflow.revision.clone(), workflow);
+        Ok(true)
+    }
+
     async fn workflow(&self, revision: &Revision) -> Result<Option<StoredWorkflow>, StoreError> {
         Ok(self.catalog().definitions.get(revision).cloned())
     }
@@ -387,6 +407,22 @@ mod tests {
         async fn traces(&self) -> usize {
             self.0.traces()
         }
+    }
+
+    #[tokio::test]
+    async fn a_copy_goes_its_own_way() {
+        let store = MemoryStore::new();
+        store.replace_marker(None, "a").await.unwrap();
+        store.put_epoch(&[Shard(7)], "a/1").await.unwrap();
+        let copy = store.copy();
+        store.replace_marker(Some("a"), "b").await.unwrap();
+        copy.put_epoch(&[Shard(7)], "a/2").await.unwrap();
+        assert_eq!(
+            (copy.marker().await.unwrap().as_deref(), store.marker().await.unwrap().as_deref()),
+            (Some("a"), Some("b"))
+        );
+        let epoch = async |store: &MemoryStore| store.epochs(&[Shard(7)]).await.unwrap()[0].clone();
+        assert_eq!((epoch(&store).await.as_deref(), epoch(&copy).await.as_deref()), (Some("a/1"), Some("a/2")));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

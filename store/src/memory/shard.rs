@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use phasework_workflows::Payload;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, RunId};
-use phasework_workflows::run::{Delta, Exception, FailureRecord, ForgottenEntry, HistoryEvent};
+use phasework_workflows::run::{Delta, Exception, FailureRecord, HistoryEvent};
 use phasework_workflows::time::Timestamp;
 
 use crate::fit::history_gap;
@@ -20,7 +20,7 @@ pub(super) type ByTime = BTreeSet<(Timestamp, RunId)>;
 type InputsKey = (EntryNo, Nonce, u16);
 
 /// The runs of a shard. The hash maps are only ever asked for single runs: their order is of chance.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ShardState {
     runs: HashMap<RunId, Kept>,
     /// Apart from the runs, because inputs may come before their run.
@@ -42,7 +42,7 @@ pub(super) struct ShardState {
 }
 
 /// A run as it is kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
     version: RunVersion,
     pub(super) head: Vec<u8>,
@@ -75,7 +75,11 @@ impl ShardState {
             version: kept.version,
             head: kept.head.clone(),
             bits: kept.jobs.iter().map(|jobs| jobs.bits.clone()).collect(),
-            exceptions: kept.jobs.iter().map(|jobs| jobs.exceptions.iter().map(|(&i, &e)| (i, e)).collect()).collect(),
+            exceptions: kept
+                .jobs
+                .iter()
+                .map(|jobs| jobs.exceptions.iter().map(|(&i, e)| (i, e.clone())).collect())
+                .collect(),
             outbox: kept.outbox.iter().map(|(&version, effects)| (version, effects.clone())).collect(),
         })
     }
@@ -102,7 +106,10 @@ impl ShardState {
             self.place(run, old.as_ref(), &index);
         }
         for gone in &delta.forget_jobs {
-            self.forget_inputs(run, gone);
+            self.forget_inputs(run, |(entry, ..)| entry <= gone.entry);
+        }
+        for gone in &delta.forget_inputs {
+            self.forget_inputs(run, |key| key == (gone.entry, gone.nonce, gone.handler));
         }
         let kept = self.runs.entry(run).or_insert_with(|| Kept::new(index.clone()));
         (kept.version, kept.head, kept.index) = (version, head, index);
@@ -167,9 +174,9 @@ impl ShardState {
         self.inputs.get(&run)?.get(&key)?.get(&page).cloned()
     }
 
-    fn forget_inputs(&mut self, run: RunId, gone: &ForgottenEntry) {
+    fn forget_inputs(&mut self, run: RunId, is_gone: impl Fn(InputsKey) -> bool) {
         if let Some(inputs) = self.inputs.get_mut(&run) {
-            inputs.retain(|&(entry, nonce, _), _| (entry, nonce) != (gone.entry, gone.nonce));
+            inputs.retain(|&key, _| !is_gone(key));
             if inputs.is_empty() {
                 self.inputs.remove(&run);
             }
@@ -244,7 +251,7 @@ impl Kept {
         }
         for change in delta.exceptions.iter().filter(|change| change.entry == entry) {
             let exceptions = &mut self.jobs[usize::from(change.handler)].exceptions;
-            match change.exception {
+            match change.exception.clone() {
                 Some(exception) => exceptions.insert(change.index, exception),
                 None => exceptions.remove(&change.index),
             };
@@ -267,7 +274,7 @@ impl Kept {
 }
 
 /// A set of runs of which a few are taken at a time, in turn.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Rotation {
     members: BTreeSet<RunId>,
     last: Option<RunId>,

@@ -51,13 +51,19 @@ async fn records<T: DeserializeOwned>(
     there.map(|(field, json)| Ok((field.clone(), from_json(what, &json)?))).collect()
 }
 
-/// Stores a definition and makes it the latest of its name; whether it was not stored before.
-pub(super) async fn put_workflow(link: &Link, keys: &Keys, workflow: StoredWorkflow) -> Result<bool, StoreError> {
+/// Stores a definition and makes it the latest of its name, unless there is one and that `stays`; whether it was not stored
+/// before.
+pub(super) async fn put_workflow(
+    link: &Link,
+    keys: &Keys,
+    workflow: StoredWorkflow,
+    stays: bool,
+) -> Result<bool, StoreError> {
     let StoredWorkflow { name, revision, definition, stored_at } = workflow;
     let mut call = PUT_WORKFLOW.calling(3);
     call.arg(keys.definitions()).arg(keys.latest()).arg(keys.revisions(&name));
     call.arg(name.as_str()).arg(revision.as_str());
-    call.arg(to_json(&Definition { name, stored_at, definition }));
+    call.arg(to_json(&Definition { name, stored_at, definition })).arg(u8::from(stays));
     link.call_one(Lane::Pooled, &PUT_WORKFLOW, call).await
 }
 

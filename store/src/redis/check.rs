@@ -18,7 +18,7 @@ const OLDEST_MAJOR: u32 = 7;
 /// Warnings about the server.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] when it must not be used.
+/// [`StoreError::Unusable`] when it must not be used; [`StoreError::Full`] when nothing can be written for now.
 pub(super) async fn check(link: &Link, keys: &Keys) -> Result<Vec<String>, StoreError> {
     let mut commands = redis::pipe();
     commands.cmd("INFO");
@@ -98,7 +98,11 @@ async fn check_format(link: &Link, keys: &Keys) -> Result<(), StoreError> {
     let stored: Option<String> = read(answers.next().unwrap_or(Value::Nil))?;
     let Some(stored) = stored else { return marked.map(drop) };
     match stored.parse::<u32>() {
-        Ok(format) if (1..=FORMAT).contains(&format) => Ok(()),
+        // It was there, so nothing was to be written; whether anything can be is seen all the same.
+        Ok(format) if (1..=FORMAT).contains(&format) => match marked {
+            Err(full @ StoreError::Full(_)) => Err(full),
+            Ok(_) | Err(_) => Ok(()),
+        },
         Ok(format) => Err(StoreError::Unusable(format!(
             "the store is of format {format}, this program reads up to {FORMAT}: update the program, \
              or choose another prefix than `{}`",

@@ -6,7 +6,9 @@
 --       4 when it ended (or empty), 5 when it is to be woken (or empty),
 --       6 the first event to be appended (or empty), 7 the place of the history among KEYS,
 --       8 how many bitmaps are passed, 9 what becomes of the outbox: '' nothing, '+' it has effects, '-' it may be empty,
+--       10 the entry up to which all inputs go (or empty), 11 the place of the set of inputs among KEYS,
 --       then the writes: command, place of the key among KEYS, number of values, values…
+-- answer  a number of those below; or the names of inputs that go and were not named
 --
 -- Everything is checked before the first write, because nothing is rolled back. The first write is one that a server
 -- without memory refuses; later ones of the same script are never refused for that.
@@ -27,6 +29,27 @@ end
 local moved = string.sub(old, 9, 14) ~= string.sub(new, 9, 14)
 if moved and handlers > tonumber(ARGV[8]) then
   return HANDLERS + handlers -- the bitmaps of the entry that is left must be named
+end
+
+if ARGV[10] ~= '' then
+  -- Some may have been stored ahead of a commit that never came.
+  local inputs, named, unnamed = KEYS[tonumber(ARGV[11])], nil, {}
+  for _, name in ipairs(redis.call('SMEMBERS', inputs)) do
+    if (tonumber(string.match(name, '^%d+')) or 0) <= tonumber(ARGV[10]) then
+      if not named then
+        named = {}
+        for _, key in ipairs(KEYS) do
+          named[key] = true
+        end
+      end
+      if not named[inputs .. ':' .. name] then
+        table.insert(unnamed, name)
+      end
+    end
+  end
+  if #unnamed > 0 then
+    return unnamed
+  end
 end
 
 if width > string.byte(new, 40) * 256 + string.byte(new, 41) then
@@ -72,7 +95,7 @@ local function patch(key, offset, bytes)
   redis.call('SETRANGE', key, offset, bytes)
 end
 
-local at = 10
+local at = 12
 while at <= #ARGV do
   local command, key, values = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
   if command == 'PATCH' then

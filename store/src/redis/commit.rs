@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use phasework_workflows::id::RunId;
-use phasework_workflows::run::Delta;
+use phasework_workflows::run::{Delta, ForgottenEntry, ForgottenList};
 use phasework_workflows::time::Timestamp;
 use redis::{Cmd, Pipeline, Value};
 
@@ -31,12 +31,12 @@ const HANDLERS: i64 = 16;
 pub(super) async fn commit(link: &Link, keys: &Keys, commits: &[Commit]) -> Vec<Result<(), CommitError>> {
     let mut results: Vec<_> = commits.iter().map(|commit| commit.check().map_err(CommitError::from)).collect();
     let mut pending: Vec<_> =
-        (0..commits.len()).filter(|&n| results[n].is_ok()).map(|n| (n, bitmaps_to_name(&commits[n]))).collect();
-    // A second round is for runs that leave an entry with more handlers than the commit tells of.
+        (0..commits.len()).filter(|&n| results[n].is_ok()).map(|n| (n, Named::of(&commits[n]))).collect();
+    // A second round is for runs that leave more behind than the commit tells of.
     while !pending.is_empty() {
         let mut calls = Pipeline::with_capacity(pending.len());
-        for &(n, bitmaps) in &pending {
-            calls.add_command(call(keys, &commits[n], bitmaps));
+        for (n, named) in &pending {
+            calls.add_command(call(keys, &commits[*n], named));
         }
         let answers = match link.call(Lane::Shared, &COMMIT, &calls).await {
             Ok(answers) => answers,
@@ -46,10 +46,14 @@ pub(super) async fn commit(link: &Link, keys: &Keys, commits: &[Commit]) -> Vec<
             }
         };
         let mut again = Vec::new();
-        for ((n, _), answer) in pending.into_iter().zip(answers) {
+        for ((n, named), answer) in pending.into_iter().zip(answers) {
             match outcome(&commits[n], answer) {
                 Outcome::Settled(result) => results[n] = result,
-                Outcome::Bitmaps(count) => again.push((n, count)),
+                Outcome::Bitmaps(bitmaps) => again.push((n, Named { bitmaps, ..named })),
+                Outcome::Inputs(mut inputs) => {
+                    inputs.extend(named.inputs);
+                    again.push((n, Named { inputs, ..named }));
+                }
             }
         }
         pending = again;
@@ -61,9 +65,19 @@ enum Outcome {
     Settled(Result<(), CommitError>),
     /// Nothing is written; the call must name this many bitmaps.
     Bitmaps(u16),
+    /// Nothing is written; the call must name these inputs besides.
+    Inputs(Vec<InputsName>),
 }
 
 fn outcome(commit: &Commit, answer: Value) -> Outcome {
+    if let Value::Array(_) = answer {
+        return match read::<Vec<String>>(answer)
+            .and_then(|names| names.iter().map(|name| InputsName::read(name)).collect())
+        {
+            Ok(inputs) => Outcome::Inputs(inputs),
+            Err(error) => Outcome::Settled(Err(error.into())),
+        };
+    }
     Outcome::Settled(match read::<i64>(answer) {
         Ok(DONE) => Ok(()),
         Ok(CONFLICT) => Err(CommitError::Conflict),
@@ -76,16 +90,34 @@ fn outcome(commit: &Commit, answer: Value) -> Outcome {
     })
 }
 
-/// How many bitmaps of the entry that a commit leaves it most probably has to name.
-fn bitmaps_to_name(commit: &Commit) -> u16 {
-    commit.delta.forget_jobs.iter().map(|gone| gone.handlers).max().unwrap_or(0)
+/// What a call names of what an entry leaves behind.
+struct Named {
+    /// How many bitmaps.
+    bitmaps: u16,
+    inputs: Vec<InputsName>,
+}
+
+impl Named {
+    /// What a commit most probably has to name.
+    fn of(commit: &Commit) -> Self {
+        let of_entry = |gone: &ForgottenEntry| {
+            let ForgottenEntry { entry, nonce, handlers } = *gone;
+            (0..handlers).map(move |handler| InputsName { entry, nonce, handler })
+        };
+        let of_list = |&ForgottenList { entry, nonce, handler }: &ForgottenList| InputsName { entry, nonce, handler };
+        let Delta { forget_jobs, forget_inputs, .. } = &commit.delta;
+        Self {
+            bitmaps: forget_jobs.iter().map(|gone| gone.handlers).max().unwrap_or(0),
+            inputs: forget_jobs.iter().flat_map(of_entry).chain(forget_inputs.iter().map(of_list)).collect(),
+        }
+    }
 }
 
 /// The script call that makes a commit.
-fn call(keys: &Keys, commit: &Commit, bitmaps: u16) -> Cmd {
+fn call(keys: &Keys, commit: &Commit, named: &Named) -> Cmd {
     let (of_run, of_shard) = (keys.run(commit.run), keys.shard(commit.run.shard()));
-    let mut writes = Writes::new(&of_run, &of_shard, bitmaps);
-    let history = writes.add(commit);
+    let mut writes = Writes::new(&of_run, &of_shard, named.bitmaps);
+    let (history, inputs) = writes.add(commit, &named.inputs);
     let mut call = COMMIT.calling(writes.keys.len());
     for key in &writes.keys {
         call.arg(key);
@@ -100,12 +132,17 @@ fn call(keys: &Keys, commit: &Commit, bitmaps: u16) -> Cmd {
         Some(event) => call.arg(event.n),
         None => call.arg(""),
     };
-    call.arg(history).arg(bitmaps);
+    call.arg(history).arg(named.bitmaps);
     call.arg(match (commit.effects.is_empty(), commit.published.is_empty()) {
         (false, _) => "+",
         (true, false) => "-",
         (true, true) => "",
     });
+    match commit.delta.forget_jobs.iter().map(|gone| gone.entry).max() {
+        Some(entry) => call.arg(entry),
+        None => call.arg(""),
+    };
+    call.arg(inputs);
     for write in &writes.writes {
         call.arg(write.command).arg(write.key).arg(write.values.len());
         for value in &write.values {
@@ -167,8 +204,9 @@ impl<'a> Writes<'a> {
         }
     }
 
-    /// Adds all that a commit writes but the record; the place of the history among the keys, 0 when there is none.
-    fn add(&mut self, commit: &'a Commit) -> usize {
+    /// Adds all that a commit writes but the record; the places of the history and of the set of inputs among the keys, 0
+    /// where there is none.
+    fn add(&mut self, commit: &'a Commit, inputs: &[InputsName]) -> (usize, usize) {
         let delta = &commit.delta;
         for (key, payload) in [(self.run.data(), &commit.data), (self.run.output(), &delta.output)] {
             if let Some(payload) = payload {
@@ -178,12 +216,13 @@ impl<'a> Writes<'a> {
         }
         self.add_jobs(commit);
         let history = self.append(delta);
+        let inputs = self.forget_inputs(commit, inputs);
         self.forget(commit);
         if !commit.effects.is_empty() {
             self.write("HSET", OUTBOX, vec![text(commit.expect + 1), commit.effects.as_slice().into()]);
         }
         self.write("HDEL", OUTBOX, commit.published.iter().map(text).collect());
-        history
+        (history, inputs)
     }
 
     fn add_jobs(&mut self, commit: &'a Commit) {
@@ -223,17 +262,22 @@ impl<'a> Writes<'a> {
         key
     }
 
+    /// The place of the set of inputs among the keys, 0 when none go.
+    fn forget_inputs(&mut self, commit: &'a Commit, inputs: &[InputsName]) -> usize {
+        if inputs.is_empty() && commit.delta.forget_jobs.is_empty() {
+            return 0;
+        }
+        for &name in inputs {
+            let key = self.key(self.run.inputs(name));
+            self.write("UNLINK", key, Vec::new());
+        }
+        let key = self.key(self.run.all_inputs());
+        self.write("SREM", key, inputs.iter().map(text).collect());
+        key
+    }
+
     fn forget(&mut self, commit: &'a Commit) {
         for gone in &commit.delta.forget_jobs {
-            let mut names = Vec::new();
-            for handler in 0..gone.handlers {
-                let name = InputsName { entry: gone.entry, nonce: gone.nonce, handler };
-                names.push(text(name));
-                let key = self.key(self.run.inputs(name));
-                self.write("UNLINK", key, Vec::new());
-            }
-            let key = self.key(self.run.all_inputs());
-            self.write("SREM", key, names);
             if gone.entry == commit.entry {
                 self.write("UNLINK", EXCEPTIONS, Vec::new());
                 for handler in 0..commit.handlers {

@@ -31,6 +31,8 @@ use std::fmt;
 use phasework_workflows::id::{EntryNo, Nonce, RunId, Shard, WorkflowName};
 use redis::{RedisWrite, ToRedisArgs};
 
+use crate::StoreError;
+
 /// Makes the keys that begin with one prefix.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
@@ -69,7 +71,14 @@ impl fmt::Display for InputsName {
 
 impl InputsName {
     /// Reads what [`Display`](fmt::Display) wrote.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(super) fn read(text: &str) -> Result<Self, StoreError> {
+        Self::parse(text).ok_or_else(|| StoreError::Corrupt(format!("`{text}` is no name of inputs")))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let (entry, nonce, handler) = (parts.next()?, parts.next()?, parts.next()?);
         Some(Self { entry: entry.parse().ok()?, nonce: Nonce(nonce.parse().ok()?), handler: handler.parse().ok()? })

@@ -36,7 +36,9 @@ use self::keys::{InputsName, Keys};
 use self::link::Link;
 pub use self::server::Server;
 use crate::turns::Turns;
-use crate::{Commit, CommitError, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow};
+use crate::{
+    Commit, CommitError, OutputsPage, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow,
+};
 
 /// How a store on Redis is reached.
 #[derive(Clone, PartialEq, Eq)]
@@ -159,6 +161,17 @@ impl Store for RedisStore {
         payloads::outputs(&self.link, self.keys.run(run).outputs(entry, handler), max_bytes).await
     }
 
+    async fn outputs_page(
+        &self,
+        run: RunId,
+        entry: EntryNo,
+        handler: u16,
+        from: u64,
+        bytes: usize,
+    ) -> Result<OutputsPage, StoreError> {
+        payloads::outputs_page(&self.link, &self.keys, (run, entry, handler), from, bytes).await
+    }
+
     async fn history(&self, run: RunId, after: u64, limit: usize) -> Result<Vec<HistoryEvent>, StoreError> {
         payloads::records(&self.link, "event", self.keys.run(run).history(), after, limit).await
     }
@@ -200,7 +213,11 @@ impl Store for RedisStore {
     }
 
     async fn put_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError> {
-        catalog::put_workflow(&self.link, &self.keys, workflow).await
+        catalog::put_workflow(&self.link, &self.keys, workflow, false).await
+    }
+
+    async fn keep_workflow(&self, workflow: StoredWorkflow) -> Result<bool, StoreError> {
+        catalog::put_workflow(&self.link, &self.keys, workflow, true).await
     }
 
     async fn workflow(&self, revision: &Revision) -> Result<Option<StoredWorkflow>, StoreError> {

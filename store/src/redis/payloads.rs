@@ -1,14 +1,14 @@
 //! What is too large for a head: data, results, pages of inputs, outputs, history, failures.
 
 use phasework_workflows::Payload;
-use phasework_workflows::id::{JobIndex, RunId};
+use phasework_workflows::id::{EntryNo, JobIndex, RunId};
 use redis::Value;
 use serde::de::DeserializeOwned;
 
 use super::keys::{InputsName, Key, Keys};
 use super::link::{Lane, Link, Lua, read};
 use super::record::{from_json, payload, to_json, unpack_outputs};
-use crate::StoreError;
+use crate::{OutputsPage, StoreError};
 
 static OUTPUTS: Lua = Lua::new(include_str!("outputs.lua"));
 
@@ -84,6 +84,39 @@ pub(super) async fn outputs(
             Ok(outputs)
         }
     }
+}
+
+/// How many stored pages of outputs are read at once.
+const OUTPUTS_AT_ONCE: usize = 16;
+
+/// Outputs from a stored page on.
+pub(super) async fn outputs_page(
+    link: &Link,
+    keys: &Keys,
+    (run, entry, handler): (RunId, EntryNo, u16),
+    from: u64,
+    bytes: usize,
+) -> Result<OutputsPage, StoreError> {
+    let of_run = keys.run(run);
+    let (mut page, mut size, mut place) = (OutputsPage::default(), 0, from);
+    while let Some((first, last)) = range(place, OUTPUTS_AT_ONCE) {
+        let mut command = redis::cmd("LRANGE");
+        command.arg(of_run.outputs(entry, handler)).arg(first).arg(last);
+        let stored: Vec<Vec<u8>> = link.ask(Lane::Pooled, command).await?;
+        for outputs in &stored {
+            size += outputs.len();
+            page.outputs.extend(unpack_outputs(outputs)?);
+        }
+        place += stored.len() as u64;
+        if stored.len() < OUTPUTS_AT_ONCE {
+            return Ok(page);
+        }
+        if size >= bytes {
+            page.next = Some(place);
+            return Ok(page);
+        }
+    }
+    Ok(page)
 }
 
 /// At most `limit` records of a list after the first `skip`.

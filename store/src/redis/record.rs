@@ -5,8 +5,8 @@ use phasework_workflows::Payload;
 use phasework_workflows::id::{EntryNo, JobIndex, RunId};
 use phasework_workflows::run::Exception;
 use phasework_workflows::time::Timestamp;
-use serde::de::DeserializeOwned;
 
+pub(super) use crate::json::{from_json, payload, to_json};
 use crate::{Commit, RunIndex, RunVersion, StoreError};
 
 /// The length of a record's header: version 8, entry 4, handlers 2, index 25, width 2, all big-endian.
@@ -128,19 +128,6 @@ pub(super) fn pack_outputs(items: &[(JobIndex, Payload)]) -> Vec<u8> {
 pub(super) fn unpack_outputs(page: &[u8]) -> Result<Vec<(JobIndex, Payload)>, StoreError> {
     let start = page.iter().position(|&byte| byte == b' ').map_or(0, |space| space + 1);
     from_json("page of outputs", &page[start..])
-}
-
-pub(super) fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("what is stored is plain data")
-}
-
-pub(super) fn from_json<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, StoreError> {
-    serde_json::from_slice(json).map_err(|error| StoreError::Corrupt(format!("{what}: {error}")))
-}
-
-pub(super) fn payload(json: Vec<u8>) -> Result<Payload, StoreError> {
-    let text = String::from_utf8(json).map_err(|error| StoreError::Corrupt(format!("payload: {error}")))?;
-    Payload::from_json(text).map_err(|error| StoreError::Corrupt(format!("payload: {error}")))
 }
 
 #[cfg(test)]

@@ -52,10 +52,8 @@ async fn find(link: &Link, of_run: &RunKeys) -> Result<Found, StoreError> {
     let mut answers = link.send(Lane::Pooled, &commands).await?.into_iter();
     let header = read(answers.next().unwrap_or(Value::Nil))?;
     let names: Vec<String> = read(answers.next().unwrap_or(Value::Nil))?;
-    let inputs = names.iter().map(|name| {
-        InputsName::parse(name).ok_or_else(|| StoreError::Corrupt(format!("`{name}` is no name of inputs")))
-    });
-    Ok(Found { header, inputs: inputs.collect::<Result<_, _>>()? })
+    let inputs = names.iter().map(|name| InputsName::read(name)).collect::<Result<_, _>>()?;
+    Ok(Found { header, inputs })
 }
 
 /// Removes what was found; whether it was still as it was found.
