@@ -1,8 +1,9 @@
-//! How phasework's messages travel: the [`Broker`] port and its adapters, in memory ([`memory`]) and on RabbitMQ
-//! ([`rabbitmq`]). At least once, acknowledged one by one, redelivered after a lost consumer, confirmed when published.
-//! It carries bytes and decides nothing about runs.
+//! How phasework's messages travel: the [`Broker`] port and its adapters, in memory ([`memory`]), on RabbitMQ
+//! ([`rabbitmq`]) and through an engine ([`gateway`]). At least once, acknowledged one by one, redelivered after a lost
+//! consumer, confirmed when published. It carries bytes and decides nothing about runs.
 
 pub mod conformance;
+pub mod gateway;
 pub mod memory;
 pub mod rabbitmq;
 

@@ -61,6 +61,13 @@ impl MemoryBroker {
         Self { server: self.server.clone(), program: Arc::default(), max_message_bytes: self.max_message_bytes }
     }
 
+    /// Loses what waits in a queue; what its readers hold they keep. As an operator's purge does.
+    pub fn purge(&self, queue: &Address) {
+        if let Some(queue) = self.server.find(queue) {
+            queue.purge();
+        }
+    }
+
     fn check_size(&self, message: &Message) -> Result<(), PublishError> {
         let (size, limit) = (message.body.len(), self.max_message_bytes);
         if size > limit { Err(PublishError::TooLarge { size, limit }) } else { Ok(()) }
@@ -230,6 +237,25 @@ mod tests {
         for (name, check) in checks() {
             println!("{name}");
             check(&MemoryBroker::with_max_message_bytes(1000)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_purge_takes_what_nobody_holds() {
+        let broker = MemoryBroker::new();
+        let message = |body: &'static str| Message::new(Address::Submit, "Test", body);
+        let mut consumer =
+            broker.subscribe(Subscription { from: Address::Submit, prefetch: 1 }).await.expect("a subscription");
+        broker.publish(vec![message("held"), message("waiting")]).await;
+        let held = consumer.next(9).await.expect("a delivery");
+        broker.purge(&Address::Submit);
+        broker.purge(&Address::Dead); // which is not there
+        broker.publish(vec![message("later")]).await;
+        consumer.release(&[held[0].tag]).await.expect("a release");
+        for expected in ["held", "later"] {
+            let next = consumer.next(9).await.expect("a delivery");
+            assert_eq!(next.iter().map(|it| &*it.body).collect::<Vec<_>>(), [expected.as_bytes()]);
+            consumer.ack(&[next[0].tag]).await.expect("an acknowledgement");
         }
     }
 

@@ -159,6 +159,11 @@ impl Queue {
         state.ready.len()
     }
 
+    /// Removes what waits.
+    pub(super) fn purge(&self) {
+        self.lock().ready.clear();
+    }
+
     /// Removes everything in the queue, delivered or not. Readers stay, with nothing. Says whether the queue is gone
     /// with it, which it is when nobody reads from it.
     pub(super) fn delete(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::io;
 
 use lapin::ErrorKind;
+use lapin::protocol::AMQPErrorKind;
 
 use crate::BrokerError;
 
@@ -17,6 +18,11 @@ pub(super) fn code(error: &lapin::Error) -> Option<u16> {
         ErrorKind::ProtocolError(error) => Some(error.get_id()),
         _ => None,
     }
+}
+
+/// Whether it cost a channel, and not the connection.
+pub(super) fn is_about_a_channel(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)))
 }
 
 pub(super) fn broker_error(error: &lapin::Error) -> BrokerError {

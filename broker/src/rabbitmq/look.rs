@@ -72,9 +72,8 @@ impl RabbitMq {
     /// # Errors
     /// When the server cannot be asked, or does not let us.
     pub async fn examine(&self, queue: &Address) -> Result<Found, BrokerError> {
-        let link = self.link().await?;
         self.topology.check(queue).map_err(|error| BrokerError::Refused(error.to_string()))?;
-        let channel = link.wire.open_channel().await.map_err(|error| broker_error(&error))?;
+        let (link, channel) = self.channel().await?;
         let found = link.wire.ask(self.topology.inspect(&channel, queue)).await;
         // Only a queue that is there is declared: RabbitMQ then compares, and makes nothing.
         let compared = match &found {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lapin::Channel;
 use lapin::options::QueueDeleteOptions;
 use lapin::uri::AMQPUri;
 use tokio::sync::oneshot;
@@ -45,12 +46,17 @@ use crate::{Address, Broker, BrokerError, Consumer, Message, PublishError, Subsc
 /// How to use RabbitMQ.
 #[derive(Clone)]
 pub struct RabbitOptions {
-    /// `amqp://user:password@host:port/vhost`, or `amqps://…`. `?heartbeat=<seconds>` is 10 unless given.
+    /// `amqp://user:password@host:port/vhost`, or `amqps://…`. `?heartbeat=<seconds>` goes before
+    /// [`RabbitOptions::heartbeat`].
     pub url: String,
     /// What the names of all queues and exchanges begin with. Programs with different prefixes do not see each other.
     pub prefix: String,
     /// What RabbitMQ shows as the connections' name; `publish` and `consume` are added.
     pub connection_name: String,
+    /// The heartbeat that is asked for, in whole seconds. The shorter of it and RabbitMQ's own is what counts: each side
+    /// then sends something twice in that time, and gives a connection up when nothing has come for two to three times as
+    /// long. With less than 5 s a machine that is busy is soon taken for one that is gone.
+    pub heartbeat: Duration,
     /// How long one attempt to connect may take, and how long the first subscription of a consumer.
     pub connect_timeout: Duration,
     /// How long a call of [`Broker::publish`] may take, through lost connections and alarms, before what is not
@@ -71,6 +77,7 @@ impl RabbitOptions {
             url: url.to_owned(),
             prefix: "phasework".to_owned(),
             connection_name: "phasework".to_owned(),
+            heartbeat: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             publish_timeout: Duration::from_secs(10),
             renew_quiet_after: Duration::from_secs(120),
@@ -86,6 +93,7 @@ impl fmt::Debug for RabbitOptions {
         f.debug_struct("RabbitOptions")
             .field("prefix", prefix)
             .field("connection_name", connection_name)
+            .field("heartbeat", &self.heartbeat)
             .field("connect_timeout", &self.connect_timeout)
             .field("publish_timeout", &self.publish_timeout)
             .field("renew_quiet_after", &self.renew_quiet_after)
@@ -142,9 +150,6 @@ async fn end_in_order(closing: CancellationToken, consumers: TaskTracker, hangin
 /// How long consumers may take to write their last acknowledgements.
 const LAST_ACKS_WITHIN: Duration = Duration::from_secs(5);
 
-/// The heartbeat that is asked for, in seconds: a frozen coordinator is to be replaced soon.
-const HEARTBEAT: u16 = 10;
-
 impl RabbitMq {
     /// Connects.
     ///
@@ -154,7 +159,8 @@ impl RabbitMq {
     pub async fn connect(options: RabbitOptions) -> Result<Self, BrokerError> {
         let mut uri: AMQPUri =
             options.url.parse().map_err(|error| BrokerError::Refused(format!("not an AMQP URL: {error}")))?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let heartbeat = u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1);
+        uri.query.heartbeat.get_or_insert(heartbeat);
         let topology = Topology::new(&options.prefix);
         topology.check(&Address::Presence).map_err(|error| BrokerError::Refused(error.to_string()))?;
         let (life, hanging_up) = Life::begin();
@@ -183,6 +189,19 @@ impl RabbitMq {
     async fn link(&self) -> Result<Arc<Link<Intake>>, BrokerError> {
         self.check_open()?;
         self.consuming.link(Instant::now() + self.connect_timeout).await
+    }
+
+    /// A channel to ask one question on, with what it is on: what is not there costs it.
+    async fn channel(&self) -> Result<(Arc<Link<Intake>>, Channel), BrokerError> {
+        let link = self.link().await?;
+        match link.wire.open_channel().await {
+            // It had no number left for another channel; the next connection has.
+            Err(_) if link.wire.is_broken() => {}
+            opened => return opened.map(|channel| (link, channel)).map_err(|error| broker_error(&error)),
+        }
+        let link = self.link().await?;
+        let channel = link.wire.open_channel().await.map_err(|error| broker_error(&error))?;
+        Ok((link, channel))
     }
 }
 
@@ -233,12 +252,11 @@ impl Broker for RabbitMq {
     }
 
     async fn depth(&self, queue: &Address) -> Result<u64, BrokerError> {
-        let link = self.link().await?;
+        self.check_open()?;
         if !queue.is_queue() || self.topology.check(queue).is_err() {
             return Ok(0);
         }
-        // A channel of its own: asking for a queue that is not there costs it.
-        let channel = link.wire.open_channel().await.map_err(|error| broker_error(&error))?;
+        let (link, channel) = self.channel().await?;
         let found = link.wire.ask(self.topology.inspect(&channel, queue)).await;
         link.wire.close_channel(channel).await;
         match found {
@@ -249,11 +267,11 @@ impl Broker for RabbitMq {
     }
 
     async fn delete(&self, queue: &Address) -> Result<(), BrokerError> {
-        let link = self.link().await?;
+        self.check_open()?;
         if !queue.is_queue() || self.topology.check(queue).is_err() {
             return Ok(());
         }
-        let channel = link.wire.open_channel().await.map_err(|error| broker_error(&error))?;
+        let (link, channel) = self.channel().await?;
         let deleting = channel.queue_delete(self.topology.name(queue).into(), QueueDeleteOptions::default());
         let deleted = link.wire.ask(deleting).await;
         link.wire.close_channel(channel).await;

@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use lapin::tcp::{AMQPUriTcpExt, TLSConfig};
 use lapin::uri::AMQPUri;
-use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, Event, runtime};
+use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind, Event, runtime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::errors::{broker_error, connection_lost, no_answer};
+use super::errors::{broker_error, connection_lost, is_about_a_channel, no_answer};
 use crate::BrokerError;
 
 /// How long RabbitMQ may take to answer a request. It answers in milliseconds, or is not well.
@@ -155,8 +155,20 @@ impl Wire {
         }
     }
 
+    /// Opens a channel. lapin does not forget that RabbitMQ closed a channel over an error: whoever is given the number
+    /// of that one later, when all have been given out, is told of the error. Then the next number has to do; when there
+    /// is none any more, a connection is no good.
     pub(super) async fn open_channel(&self) -> lapin::Result<Channel> {
-        self.ask(self.connection.create_channel()).await
+        for _ in 0..u16::MAX {
+            match self.ask(self.connection.create_channel()).await {
+                Err(error) if is_about_a_channel(&error) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => break,
+                opened => return opened,
+            }
+        }
+        tracing::debug!("no number is left for a channel; connecting anew");
+        self.give_up();
+        Err(connection_lost())
     }
 
     /// Closes a channel, if an error did not close it already. That it cannot be closed means that it is gone.

@@ -61,3 +61,16 @@ async fn a_queue_is_examined_and_left_as_it_is() {
     }
     broker.close().await;
 }
+
+/// Each look at a queue that is not there costs a channel, whose number the next one may get.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_not_there_is_empty_however_often_one_looks() {
+    let Some(url) = url() else { return };
+    let broker = connect(&options(&url)).await;
+    // More often than a connection has numbers.
+    for look in 0..2500 {
+        let depth = broker.depth(&jobs()).await;
+        assert!(matches!(depth, Ok(0)), "look {look}: {depth:?}");
+    }
+    broker.close().await;
+}

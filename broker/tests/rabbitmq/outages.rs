@@ -180,8 +180,8 @@ async fn an_outage_is_reported_in_time_and_ends() {
 async fn a_stalled_connection_is_replaced() {
     let Some(url) = url() else { return };
     let proxy = Proxy::before(&url).await;
-    let through = proxy.url(&url);
-    let mut options = options(&format!("{through}{}heartbeat=1", if through.contains('?') { '&' } else { '?' }));
+    let mut options = options(&proxy.url(&url));
+    options.heartbeat = Duration::from_secs(1);
     options.publish_timeout = Duration::from_millis(500);
     let broker = connect(&options).await;
     let mut consumer = subscribe(&broker, &jobs(), 10).await;
