@@ -1,4 +1,4 @@
-//! One attempt at one job: asks the handler, with a deadline, and makes a verdict of whatever it does.
+//! One attempt at one job, or at a list of jobs: asks the handler, with a deadline, and makes a verdict of whatever it does.
 //! It reports nothing by itself and acknowledges nothing; a panic of the handler ends here.
 
 use std::any::Any;
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use phasework_workflows::Payload;
-use phasework_workflows::message::job::{InputSource, Job, JobGroup};
+use phasework_workflows::message::job::{Job, JobGroup};
+use phasework_workflows::message::listing::OTHER_LIST;
 use phasework_workflows::message::outcome::JobError;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -20,9 +21,11 @@ use crate::context::{Context, Current};
 use crate::error::HandlerError;
 use crate::hosted::{Hosted, Outcome};
 use crate::lease::Progress;
+use crate::list::Pages;
 use crate::open::Hold;
 use crate::panics;
 use crate::slots::Slot;
+use crate::trace;
 
 /// How long a handler may go on after its job was canceled, to clean up.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -30,6 +33,11 @@ pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// As a job is handed back that no longer matters. Whoever canceled it need not wait for it any more.
 pub(crate) fn canceled() -> JobError {
     JobError::new("canceled", "it was canceled")
+}
+
+/// As a list is handed back in whose place another of the same attempt is taken. Nobody else is to make it.
+fn other_list() -> JobError {
+    JobError::new(OTHER_LIST, "another list of this attempt is taken: it was asked for twice")
 }
 
 /// An attempt that has its slot.
@@ -43,6 +51,8 @@ pub(crate) struct Started {
     pub(crate) progress: Arc<Progress>,
     pub(crate) abandon: CancellationToken,
     pub(crate) max_output: usize,
+    /// Of an attempt at a list: where its jobs go.
+    pub(crate) list: Option<Arc<Pages>>,
     pub(crate) reports: UnboundedSender<Report>,
 }
 
@@ -56,20 +66,31 @@ impl Started {
     /// Runs the handler, and hands its verdict to the reporter.
     pub(crate) async fn run(self) {
         let span = self.span();
+        if let Some(traceparent) = &self.group.traceparent {
+            trace::follow(&span, traceparent);
+        }
         let began = Instant::now();
         // Caught here and not around the handler alone, as its future can panic when it is dropped, too.
         let handling = AssertUnwindSafe(self.handle(began)).catch_unwind().instrument(span.clone());
         let ended = handling.await.unwrap_or_else(|caught| self.panicked(&*caught));
         let service = began.elapsed();
-        let Self { hosted, group, job, slot, hold, reports, .. } = self;
+        let Self { hosted, group, job, slot, hold, progress, list, reports, .. } = self;
         span.in_scope(|| note(&hosted, &ended, service));
+        if let Ended::Verdict(Verdict::Failed(error)) = &ended {
+            trace::failed(&span, &error.message);
+        }
+        drop(span); // over before its run can end, and the program with it
         drop(slot);
         let verdict = match ended {
             Ended::Verdict(verdict) => verdict,
+            Ended::Canceled if list.is_some_and(|list| list.is_other()) => Verdict::Returned(other_list()),
             Ended::Canceled => Verdict::Returned(canceled()),
         };
-        let service = (!matches!(verdict, Verdict::Returned(_))).then_some(service);
-        let report = Report { group, index: job.index, attempt: job.attempt, verdict, service, hold };
+        // How long a list takes says nothing about the jobs.
+        let counts = !matches!(verdict, Verdict::Returned(_)) && !group.enumerate;
+        let service = counts.then_some(service);
+        let left = if matches!(verdict, Verdict::Done(_)) { None } else { progress.left() };
+        let report = Report { group, index: job.index, attempt: job.attempt, verdict, left, service, hold };
         reports.send(report).ok(); // the reporter is gone when the worker leaves at once
     }
 
@@ -88,14 +109,15 @@ impl Started {
             index: self.job.index,
             attempt: self.job.attempt,
             tried: self.job.tried,
+            details: self.job.details.clone(),
             deadline,
             canceled: self.canceled.clone(),
             progress: Arc::clone(&self.progress),
         });
-        let input = self.input();
+        let input = self.group.input_of(&self.job);
         let result = tokio::select! {
             biased;
-            result = timeout_at(deadline, async { (self.hosted.handler)(input, context).await }) => result,
+            result = timeout_at(deadline, async { self.ask(input, context).await }) => result,
             () = self.abandon.cancelled() => {
                 self.canceled.cancel();
                 let error = JobError::new("draining", "the worker stopped before the handler was done");
@@ -107,6 +129,11 @@ impl Started {
         if self.canceled.is_cancelled() && !matches!(result, Ok(Ok(_))) {
             return Ended::Canceled;
         }
+        if result.as_ref().is_ok_and(Result::is_err) && self.list.as_ref().is_some_and(|list| list.is_lost()) {
+            self.canceled.cancel();
+            let error = JobError::new("list-lost", "what was listed is stored no more");
+            return Ended::Verdict(Verdict::Returned(error));
+        }
         let result = match result {
             Ok(result) => result.and_then(|output| self.check_size(output)),
             Err(_elapsed) => Err(HandlerError::timeout(self.group.timeout)),
@@ -115,20 +142,24 @@ impl Started {
         Ended::Verdict(result.map_or_else(|error| Verdict::Failed(error.into_job_error()), Verdict::Done))
     }
 
+    /// Has the handler do the job, or make its list.
+    async fn ask(&self, input: Payload, context: Context) -> Result<Payload, HandlerError> {
+        let Some(list) = &self.list else { return (self.hosted.handler)(input, context).await };
+        let Some(enumerate) = &self.hosted.enumerate else {
+            let Hosted { name, version, .. } = &*self.hosted;
+            let words = format!("{name} {version} does not enumerate: its worker has no `.enumerate(…)` for it");
+            return Err(HandlerError::no_list(words));
+        };
+        enumerate(input, Arc::clone(list), context).await?;
+        list.seal().await
+    }
+
     fn panicked(&self, caught: &(dyn Any + Send)) -> Ended {
         if self.canceled.is_cancelled() {
             return Ended::Canceled;
         }
         self.canceled.cancel();
         Ended::Verdict(Verdict::Failed(HandlerError::panic(panics::describe(caught)).into_job_error()))
-    }
-
-    fn input(&self) -> Payload {
-        let shared = || match self.group.input {
-            InputSource::Data => self.group.data.clone().unwrap_or_else(Payload::null),
-            InputSource::Index => Payload::from(serde_json::Value::from(self.job.index)),
-        };
-        self.job.input.clone().unwrap_or_else(shared)
     }
 
     async fn canceled_and_cleaned_up(&self) {

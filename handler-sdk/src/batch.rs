@@ -28,15 +28,21 @@ pub(crate) struct Report {
     pub(crate) index: JobIndex,
     pub(crate) attempt: Attempt,
     pub(crate) verdict: Verdict,
+    /// What it leaves for the next attempt.
+    pub(crate) left: Option<Payload>,
     /// How long the handler worked on it; `None` when it was not asked.
     pub(crate) service: Option<Duration>,
     pub(crate) hold: Hold,
 }
 
+/// What a handler, or a worker in its place, made of an attempt.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
+    /// The handler did the job, and this is its output.
     Done(Payload),
+    /// It tried, and failed.
     Failed(JobError),
+    /// It is not known to have tried to the end; `canceled`, say.
     Returned(JobError),
 }
 
@@ -98,20 +104,22 @@ impl Report {
     }
 
     fn size(&self) -> usize {
-        match &self.verdict {
+        let left = self.left.as_ref().map_or(0, Payload::len);
+        left + match &self.verdict {
             Verdict::Done(output) => OUTCOME_BYTES + output.len(),
             // Every character of a message can need six bytes in JSON.
             Verdict::Failed(error) | Verdict::Returned(error) => OUTCOME_BYTES + 6 * error.message.len(),
         }
     }
 
-    fn outcome(&self) -> Outcome {
+    /// As it is reported.
+    pub(crate) fn outcome(&self) -> Outcome {
         let (status, output, error) = match &self.verdict {
             Verdict::Done(output) => (Status::Done, Some(output.clone()).filter(|output| !output.is_null()), None),
             Verdict::Failed(error) => (Status::Failed, None, Some(error.clone())),
             Verdict::Returned(error) => (Status::Returned, None, Some(error.clone())),
         };
-        Outcome { index: self.index, attempt: self.attempt, status, output, error }
+        Outcome { index: self.index, attempt: self.attempt, status, output, error, details: self.left.clone() }
     }
 }
 
@@ -151,7 +159,7 @@ mod tests {
         let (settled, _) = tokio::sync::mpsc::unbounded_channel();
         let hold = Hold::on(&Ticket::new(DeliveryTag { generation: 0, number: 0 }, settled));
         let group = Arc::new(JobGroup { coordinator, entry, ..testing::group("Noop") });
-        Report { group, index, attempt, verdict, service: Some(Duration::from_micros(7)), hold }
+        Report { group, index, attempt, verdict, left: None, service: Some(Duration::from_micros(7)), hold }
     }
 
     fn done(index: u64) -> Report {

@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
+use crate::trace;
+
 pub use self::order::{Order, Ordered};
 
 /// How long a coordinator may take to answer, besides the time it is asked to wait.
@@ -279,7 +281,10 @@ impl Client {
 
     fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ClientError> {
         let url = self.base.join(path).map_err(|error| ClientError::Malformed(error.to_string()))?;
-        let request = self.http.request(method, url).timeout(ANSWER_TIMEOUT);
+        let mut request = self.http.request(method, url).timeout(ANSWER_TIMEOUT);
+        if let Some(here) = trace::current() {
+            request = request.header(trace::TRACEPARENT, here);
+        }
         Ok(match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

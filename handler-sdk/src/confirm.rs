@@ -1,7 +1,9 @@
-//! Publishing until it is confirmed. Gives up only on what can never succeed, and when the worker leaves.
+//! Publishing until it is confirmed. Gives up only on what can never succeed, and when the worker leaves. Every address
+//! stands for itself: one that confirms nothing holds up nobody who has something for another.
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use phasework_broker::{Message, PublishError, SharedBroker};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -16,46 +18,57 @@ pub(crate) struct TooLarge {
     pub(crate) limit: usize,
 }
 
-/// Publishes each message, again and again until it is confirmed; one result for each, in order. `None` when `leave`
-/// came first: then any of them may or may not have been published.
-pub(crate) async fn publish(
+/// Publishes messages for one address, again and again until each is confirmed. As soon as what became of one is known,
+/// `known` is told, with what came along. `None` when `leave` came first: then any that it was not told of may or may
+/// not have been published.
+pub(crate) async fn publish<T>(
     broker: &SharedBroker,
-    messages: Vec<Message>,
+    messages: Vec<(Message, T)>,
     leave: &CancellationToken,
-) -> Option<Vec<Result<(), TooLarge>>> {
-    let mut results = vec![Ok(()); messages.len()];
-    let mut open: Vec<(usize, Message)> = messages.into_iter().enumerate().collect();
+    mut known: impl FnMut(T, Result<(), TooLarge>),
+) -> Option<()> {
+    let mut open = messages;
     let mut wait = FIRST_WAIT;
     loop {
-        let batch = open.iter().map(|(_, message)| message.clone()).collect();
+        let batch = open.iter().map(|(message, _)| message.clone()).collect();
         let published = tokio::select! {
             biased;
             () = leave.cancelled() => return None,
             published = broker.publish(batch) => published,
         };
-        let mut cause = None;
-        open = open
-            .into_iter()
-            .zip(published)
-            .filter_map(|((at, message), result)| match result {
-                Ok(()) => None,
-                Err(PublishError::TooLarge { size, limit }) => {
-                    results[at] = Err(TooLarge { size, limit });
-                    None
-                }
+        let (mut again, mut cause) = (Vec::new(), None);
+        for ((message, with), result) in open.into_iter().zip(published) {
+            match result {
+                Ok(()) => known(with, Ok(())),
+                Err(PublishError::TooLarge { size, limit }) => known(with, Err(TooLarge { size, limit })),
                 // A durable queue is made again by the next publish.
                 Err(error @ (PublishError::Unroutable(_) | PublishError::Unconfirmed(_))) => {
-                    cause = Some(error);
-                    Some((at, message))
+                    cause = Some((error, message.to.clone()));
+                    again.push((message, with));
                 }
-            })
-            .collect();
-        let Some(cause) = cause else { return Some(results) };
-        tracing::warn!(messages = open.len(), %cause, "not published yet; trying again in {wait:?}");
+            }
+        }
+        open = again;
+        let Some((cause, to)) = cause else { return Some(()) };
+        tracing::warn!(messages = open.len(), ?to, %cause, "not published yet; trying again in {wait:?}");
         tokio::select! {
             biased;
             () = leave.cancelled() => return None,
             () = sleep(wait) => wait = (wait * 2).min(LONGEST_WAIT),
         }
     }
+}
+
+/// Publishes each message by itself until all are confirmed; one result for each, in order. `None` as above.
+pub(crate) async fn publish_all(
+    broker: &SharedBroker,
+    messages: Vec<Message>,
+    leave: &CancellationToken,
+) -> Option<Vec<Result<(), TooLarge>>> {
+    let each = messages.into_iter().map(|message| async {
+        let mut result = Ok(());
+        publish(broker, vec![(message, ())], leave, |(), known| result = known).await?;
+        Some(result)
+    });
+    join_all(each).await.into_iter().collect()
 }

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use phasework_workflows::Version;
 use phasework_workflows::id::{Attempt, EntryNo, HandlerName, JobIndex, PhaseName, RunId, WorkflowName};
 use phasework_workflows::message::job::JobGroup;
+use phasework_workflows::message::lease::MAX_DETAILS_BYTES;
+use phasework_workflows::{Payload, Version};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +29,7 @@ pub(crate) struct Current {
     pub(crate) index: JobIndex,
     pub(crate) attempt: Attempt,
     pub(crate) tried: u32,
+    pub(crate) details: Option<Payload>,
     pub(crate) deadline: Instant,
     pub(crate) canceled: CancellationToken,
     pub(crate) progress: Arc<Progress>,
@@ -106,6 +109,9 @@ impl Context {
     /// fault a job can run twice, even at the same time.
     pub fn idempotency_key(&self) -> String {
         let group = &self.job.group;
+        if group.enumerate {
+            return format!("{}/{}/{}/list", group.run, group.entry, group.handler);
+        }
         format!("{}/{}/{}/{}", group.run, group.entry, group.handler, self.job.index)
     }
 
@@ -122,6 +128,50 @@ impl Context {
     /// nothing, so say it as often as you like.
     pub fn progress(&self, percent: u8) {
         self.job.progress.tell(percent);
+    }
+
+    /// Leaves what the job has come to for its next attempt, should there be one, in place of what was left before. For
+    /// long jobs that can go on from somewhere: a page number, an offset, the name of an upload.
+    ///
+    /// It travels with the job's lease, so within a second or so once the job has run for half a minute, and with the
+    /// outcome when the job fails or is handed back, as when the worker stops. A worker that dies before that takes it
+    /// along: what a job finds is *a* checkpoint of its, not always the last. Costs little; at most 16 KiB of JSON.
+    ///
+    /// ```
+    /// # use phasework_sdk::{Context, HandlerError, testing::TestContext};
+    /// async fn import(pages: u32, ctx: Context) -> Result<u32, HandlerError> {
+    ///     let first = ctx.last_checkpoint::<u32>()?.unwrap_or(0);
+    ///     for page in first..pages {
+    ///         // … import the page, in a way that may happen twice …
+    ///         ctx.checkpoint(&(page + 1))?;
+    ///     }
+    ///     Ok(pages - first)
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let call = TestContext::new("Importer").tries(2, 3).checkpoint(&7).call(import, &9).await;
+    /// assert_eq!((call.output::<u32>(), call.checkpoints::<u32>()), (2, vec![8, 9]));
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON, or is too large; the job then fails for good.
+    pub fn checkpoint(&self, details: &(impl Serialize + ?Sized)) -> Result<(), HandlerError> {
+        let wrong = |words: String| HandlerError::output(format!("the checkpoint {words}"));
+        let details = Payload::of(details).map_err(|error| wrong(format!("cannot be written as JSON: {error}")))?;
+        details.check(MAX_DETAILS_BYTES).map_err(wrong)?;
+        self.job.progress.leave(details);
+        Ok(())
+    }
+
+    /// What an attempt before this one left with [`Context::checkpoint`]; none when none did, or it was lost.
+    ///
+    /// # Errors
+    /// When it has another shape; the job then fails for good.
+    pub fn last_checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>, HandlerError> {
+        let left = self.job.details.as_ref().map(|left| read_input(left.as_json()));
+        left.transpose().map_err(|error| HandlerError::input(format!("the last checkpoint: {error}")))
     }
 
     /// Done when the result no longer matters: the run was canceled or left the phase, the deadline has passed, or the

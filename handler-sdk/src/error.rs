@@ -49,6 +49,11 @@ impl HandlerError {
         Self { kind: "output", message: message.into(), retry: false, retry_after: None }
     }
 
+    /// A list is asked for, and the handler does not make any. For good.
+    pub(crate) fn no_list(message: impl Into<String>) -> Self {
+        Self { kind: "enumerate", message: message.into(), retry: false, retry_after: None }
+    }
+
     /// The handler panicked.
     pub(crate) fn panic(message: impl Into<String>) -> Self {
         Self { kind: "panic", message: message.into(), retry: true, retry_after: None }
@@ -64,7 +69,7 @@ impl HandlerError {
         self.retry
     }
 
-    /// What kind of failure it is: `error`, `input`, `output`, `panic`, `timeout`.
+    /// What kind of failure it is: `error`, `input`, `output`, `enumerate`, `panic`, `timeout`.
     pub fn kind(&self) -> &str {
         self.kind
     }

@@ -11,10 +11,31 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::error::HandlerError;
+use crate::list::{JobList, Pages};
 
 /// A handler without its types.
 pub(crate) type HandlerFn =
     Arc<dyn Fn(Payload, Context) -> BoxFuture<'static, Result<Payload, HandlerError>> + Send + Sync>;
+
+/// What lists the jobs of a handler, without its types.
+pub(crate) type ListFn =
+    Arc<dyn Fn(Payload, Arc<Pages>, Context) -> BoxFuture<'static, Result<(), HandlerError>> + Send + Sync>;
+
+/// Wraps a typed function that lists jobs: reads what it gets, writes what it gives.
+pub(crate) fn untyped_list<I, J, F, Fut>(enumerate: F) -> ListFn
+where
+    I: DeserializeOwned,
+    J: Serialize + 'static,
+    F: Fn(I, JobList<J>, Context) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    Arc::new(move |input, pages, context| {
+        let running = read_input(input.as_json())
+            .map(|input| enumerate(input, JobList::of(pages), context))
+            .map_err(|error| HandlerError::input(format!("what it lists from: {error}")));
+        async move { running?.await }.boxed()
+    })
+}
 
 /// Wraps a typed handler: reads its input, writes its output.
 pub(crate) fn untyped<I, O, F, Fut>(handler: F) -> HandlerFn

@@ -2,7 +2,8 @@
 //! the worker listens for its own announcements, which go through the broker and come back. Nothing is asked here.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use phasework_broker::SharedBroker;
@@ -11,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::stop::Stop;
 
-/// How a [`Worker`](crate::Worker) is, to be asked at any time and from anywhere: for a health check over HTTP, or a
-/// metric. Cheap to clone.
+/// How a [`Worker`](crate::Worker) is, to be asked at any time and from anywhere: for a metric, or a health check of
+/// your own. (The worker's own is served by [`Worker::listen`](crate::Worker::listen).) Cheap to clone.
 ///
 /// ```no_run
 /// # use phasework_sdk::{Context, HandlerError, Worker};
@@ -28,6 +29,7 @@ use crate::stop::Stop;
 #[derive(Clone)]
 pub struct WorkerHealth {
     stage: Arc<Mutex<Stage>>,
+    address: Arc<OnceLock<SocketAddr>>,
 }
 
 enum Stage {
@@ -48,7 +50,7 @@ impl Drop for Running {
 
 impl WorkerHealth {
     pub(crate) fn new() -> Self {
-        Self { stage: Arc::new(Mutex::new(Stage::New)) }
+        Self { stage: Arc::new(Mutex::new(Stage::New)), address: Arc::default() }
     }
 
     /// Whether it takes jobs, as far as anybody can know.
@@ -88,6 +90,16 @@ impl WorkerHealth {
             Stage::Working { heard, .. } => Some(heard.elapsed()),
             Stage::New | Stage::Connecting | Stage::Ended => None,
         }
+    }
+
+    /// Where it can be asked over HTTP, once it [listens](crate::Worker::listen).
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get().copied()
+    }
+
+    /// It listens there.
+    pub(crate) fn listens_at(&self, address: SocketAddr) {
+        self.address.set(address).ok(); // a worker starts once
     }
 
     /// The worker starts; it has ended when this is dropped.

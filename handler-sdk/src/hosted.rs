@@ -9,7 +9,8 @@ use phasework_workflows::definition::handler_queue;
 use phasework_workflows::id::HandlerName;
 use phasework_workflows::message::presence::HostedHandler;
 
-use crate::handler::HandlerFn;
+use crate::handler::{HandlerFn, ListFn};
+use crate::rate::{Limit, Rate};
 use crate::slots::Slots;
 
 /// A handler that this worker hosts.
@@ -17,8 +18,12 @@ pub(crate) struct Hosted {
     pub(crate) name: HandlerName,
     pub(crate) version: Version,
     pub(crate) handler: HandlerFn,
+    /// What lists its jobs, if it does that itself.
+    pub(crate) enumerate: Option<ListFn>,
     pub(crate) slots: Slots,
     pub(crate) meters: Meters,
+    /// How often its jobs may start, if that is limited.
+    pub(crate) rate: Option<Arc<Rate>>,
     /// Queues that definitions name for it, besides its own.
     pub(crate) queues: Vec<Arc<str>>,
 }
@@ -42,6 +47,18 @@ pub(crate) enum Found<'a> {
 }
 
 impl Handlers {
+    /// The rate that another version of a handler has, if all its versions keep these limits together.
+    pub(crate) fn shared_rate(
+        &self,
+        name: &HandlerName,
+        own: Option<Limit>,
+        global: Option<Limit>,
+    ) -> Option<Arc<Rate>> {
+        let versions = self.hosted.iter().filter(|hosted| hosted.name == *name);
+        let mut rates = versions.filter_map(|hosted| hosted.rate.as_ref());
+        rates.find(|rate| rate.is_shared() && rate.has(own, global)).cloned()
+    }
+
     /// Finds the handler of a job.
     pub(crate) fn find(&self, name: &HandlerName, version: &Version) -> Found<'_> {
         let mut of_that_name = self.hosted.iter().filter(|hosted| hosted.name == *name).peekable();
@@ -53,10 +70,24 @@ impl Handlers {
 }
 
 impl Hosted {
+    /// A handler with so many slots, served from its own queue.
+    pub(crate) fn new(name: HandlerName, version: Version, handler: HandlerFn, slots: u32) -> Self {
+        let (slots, meters) = (Slots::new(slots), Meters::new(&name, &version));
+        Self { name, version, handler, enumerate: None, slots, meters, rate: None, queues: Vec::new() }
+    }
+
     /// The names of the queues that it is served from.
     pub(crate) fn queues(&self) -> impl Iterator<Item = Arc<str>> + '_ {
         let own = handler_queue(&self.name, &self.version);
         std::iter::once(Arc::from(own)).chain(self.queues.iter().cloned())
+    }
+
+    /// Waits until a job could start: until a slot is free, and the limit of its rate lets it.
+    pub(crate) async fn room(&self) {
+        drop(self.slots.take().await);
+        if let Some(rate) = &self.rate {
+            rate.room().await;
+        }
     }
 
     /// As the worker announces it.
@@ -124,8 +155,7 @@ mod tests {
     fn hosted(name: &str, version: &str) -> Arc<Hosted> {
         let (name, version) = (HandlerName::new(name).unwrap(), Version::parse(version).unwrap());
         let handler = untyped(|(): (), _| async { Ok(()) });
-        let (slots, meters) = (Slots::new(1), Meters::new(&name, &version));
-        Arc::new(Hosted { name, version, handler, slots, meters, queues: Vec::new() })
+        Arc::new(Hosted::new(name, version, handler, 1))
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! Takes leases on jobs that run for long, and renews them, so that no message is held for as long as a job may take.
-//! Asks the coordinators, and hands their answers to `open`; decides nothing by itself.
+//! Asks the coordinators, and hands their answers to `open`, those to pages of lists among them; decides nothing by
+//! itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use phasework_broker::{Address, BrokerError, Consumer, Delivery, Message, SharedBroker};
+use phasework_workflows::Payload;
 use phasework_workflows::message::event::ReplyTo;
 use phasework_workflows::message::lease::{LeaseGroup, Leases, LeasesAnswered};
+use phasework_workflows::message::listing::ListAnswered;
 use phasework_workflows::message::{self, Body as _};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +25,9 @@ const AT_ONCE: usize = 64;
 
 /// The most leases asked for in one message.
 const MAX_LEASES: usize = 1000;
+
+/// About the most bytes that jobs leave for their next attempts in one message.
+const MAX_LEFT_BYTES: usize = 1024 * 1024;
 
 /// A question that waited for so long need not be answered: it was asked again many times.
 const EXPIRES: Duration = Duration::from_secs(300);
@@ -38,10 +46,13 @@ impl Leasing {
     /// Keeps leases until `end`, or until the broker is closed.
     pub(crate) async fn run(self, mut answers: Box<dyn Consumer>, end: CancellationToken) -> Result<(), BrokerError> {
         let mut look_at = Instant::now();
+        // Each coordinator queue is asked for itself: one that takes nothing holds up no other, nor the answers.
+        let mut asking = FuturesUnordered::new();
         loop {
             tokio::select! {
                 biased;
                 () = end.cancelled() => return Ok(()),
+                Some(()) = asking.next() => {}
                 deliveries = answers.next(AT_ONCE) => {
                     self.take(deliveries?, &*answers).await;
                     // What was leased may have got on since the question.
@@ -52,11 +63,7 @@ impl Leasing {
                     let now = Instant::now();
                     let (wanted, next) = self.open.due(now);
                     look_at = next.max(now + self.together);
-                    tokio::select! {
-                        biased;
-                        () = end.cancelled() => return Ok(()),
-                        () = self.ask(wanted) => {}
-                    }
+                    asking.extend(self.questions(wanted).into_iter().map(|question| self.ask(question)));
                 }
             }
         }
@@ -64,12 +71,16 @@ impl Leasing {
 
     async fn take(&self, deliveries: Vec<Delivery>, answers: &dyn Consumer) {
         for delivery in &deliveries {
-            if *delivery.kind != *LeasesAnswered::KIND {
-                continue; // an answer of a later version
-            }
-            match message::decode::<LeasesAnswered>(&delivery.body) {
-                Ok(answered) => self.open.answered(&answered, Instant::now()),
-                Err(error) => tracing::warn!(%error, "an answer that cannot be understood"),
+            let read = match &*delivery.kind {
+                LeasesAnswered::KIND => message::decode::<LeasesAnswered>(&delivery.body)
+                    .map(|answered| self.open.answered(&answered, Instant::now())),
+                ListAnswered::KIND => {
+                    message::decode::<ListAnswered>(&delivery.body).map(|answered| self.open.listed(&answered))
+                }
+                _ => continue, // an answer of a later version
+            };
+            if let Err(error) = read {
+                tracing::warn!(%error, "an answer that cannot be understood");
             }
         }
         let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.tag).collect();
@@ -79,14 +90,11 @@ impl Leasing {
     }
 
     /// Asks once. What is not published, or not answered, is asked again when it is due.
-    async fn ask(&self, wanted: Vec<Wanted>) {
-        if wanted.is_empty() {
-            return;
-        }
-        tracing::debug!(leases = wanted.len(), "asking for leases");
-        let results = self.broker.publish(self.questions(wanted)).await;
-        for error in results.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "leases could not be asked for; trying again");
+    async fn ask(&self, question: Message) {
+        let to = question.to.clone();
+        tracing::debug!(?to, "asking for leases");
+        for error in self.broker.publish(vec![question]).await.into_iter().filter_map(Result::err) {
+            tracing::warn!(?to, %error, "leases could not be asked for; trying again");
         }
     }
 
@@ -94,7 +102,7 @@ impl Leasing {
         wanted.sort_by(|a, b| a.order().cmp(&b.order()));
         let mut messages = Vec::new();
         for of_queue in wanted.chunk_by(|a, b| a.coordinator == b.coordinator) {
-            for some in of_queue.chunks(MAX_LEASES) {
+            for some in together(of_queue) {
                 let groups = some.chunk_by(Wanted::goes_with).map(|group| self.group(group)).collect();
                 let body = Bytes::from(message::encode(&Leases { groups }));
                 let to = Address::Coordinator(some[0].coordinator);
@@ -113,7 +121,23 @@ impl Leasing {
             handler: key.handler.clone(),
             worker: Some(Arc::clone(&self.worker)),
             reply: ReplyTo { queue: Arc::clone(&self.reply), correlation_id: None },
-            leases: wanted.iter().map(|wanted| wanted.lease).collect(),
+            leases: wanted.iter().map(|wanted| wanted.lease.clone()).collect(),
         }
     }
+}
+
+/// In parts of which each makes a message that is not too large.
+fn together(wanted: &[Wanted]) -> Vec<&[Wanted]> {
+    let (mut parts, mut rest) = (Vec::new(), wanted);
+    while !rest.is_empty() {
+        let (mut count, mut bytes) = (0, 0);
+        while count < rest.len().min(MAX_LEASES) && (count == 0 || bytes < MAX_LEFT_BYTES) {
+            bytes += rest[count].lease.details.as_ref().map_or(0, Payload::len);
+            count += 1;
+        }
+        let (part, left) = rest.split_at(count);
+        parts.push(part);
+        rest = left;
+    }
+    parts
 }

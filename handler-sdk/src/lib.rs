@@ -28,14 +28,16 @@
 //! # async fn save(_: &str, _: &str) -> std::io::Result<()> { Ok(()) }
 //! ```
 //!
-//! In reading order: `handler`, `error` and `context` are what handlers see; `worker` is how they are hosted (with
+//! In reading order: `handler`, `error` and `context` are what handlers see, `layer` what may be around them; `worker` is how they are hosted (with
 //! `settings` and `signals`; `connect` reaches the broker). `shift` runs a worker: `intake` reads a queue, `asked` a
-//! message, `pack` starts its jobs on the `slots` of their `hosted` handler, `attempt` runs one (`panics` says where it
-//! panicked), `report` sends the outcomes that `batch` puts together and `confirm` insists on. `open` knows what is not
+//! message, `pack` starts its jobs on the `slots` of their `hosted` handler
+//! as far as its `rate` lets it (`peers` are who that is shared with), `attempt` runs one (`panics` says where it
+//! panicked), `list` sends the pages of a list of jobs, `report` the outcomes that `batch` puts together and `confirm` insists on. `open` knows what is not
 //! settled yet and says when the `ticket` of a message is; `leasing` takes a `lease` on what runs for long, `probe`
 //! answers whoever wonders where a job is. `control` and `presence` talk to all, `stop` says how far stopping has got,
-//! `watchdog` ends a process that does nothing any more, `health` says whether it is well.
-//! `client` submits runs and waits for them; [`testing`] is for the tests of handlers.
+//! `watchdog` ends a process that does nothing any more, `health` says whether it is well, and `listen` to whoever asks over HTTP.
+//! `client` submits runs and waits for them; [`testing`] is for the tests of
+//! handlers and of whole workflows.
 //!
 //! The promises: a job message is acknowledged only after the broker has confirmed the outcome of each of its jobs, or a
 //! coordinator has granted a lease on it, which runs out if nobody renews it. So nothing is lost when a worker dies, and
@@ -45,7 +47,27 @@
 //! What a worker does is logged with [`tracing`](https://docs.rs/tracing), in a span `job` with run, workflow, phase,
 //! entry, handler, version, job and attempt; handlers log into it. It is measured with the
 //! [`metrics`](https://docs.rs/metrics) facade: `phasework_jobs_total` (by handler, version and outcome),
-//! `phasework_job_seconds`, `phasework_jobs_running` and `phasework_worker_ready`. Install an exporter before the worker is run.
+//! `phasework_job_seconds`, `phasework_jobs_running` and `phasework_worker_ready`. [`Worker::listen`] serves them to
+//! Prometheus; for anything else install an exporter before the worker is run. `telemetry::init` writes the logs.
+
+/// The examples of the book.
+#[cfg(doctest)]
+mod guides {
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../docs/definition.md")]
+    mod definition {}
+    #[doc = include_str!("../../docs/operations.md")]
+    mod operations {}
+    #[doc = include_str!("../../docs/handlers.md")]
+    mod handlers {}
+    #[doc = include_str!("../../docs/guides/fan-out.md")]
+    mod fan_out {}
+    #[doc = include_str!("../../docs/guides/errors.md")]
+    mod errors {}
+    #[doc = include_str!("../../docs/guides/long-jobs.md")]
+    mod long_jobs {}
+}
 
 mod asked;
 mod attempt;
@@ -60,21 +82,30 @@ mod handler;
 mod health;
 mod hosted;
 mod intake;
+mod layer;
 mod lease;
 mod leasing;
+mod list;
+#[cfg(feature = "listen")]
+mod listen;
 mod open;
 mod pack;
 mod panics;
+mod peers;
 mod presence;
 mod probe;
+mod rate;
 mod report;
 mod settings;
 mod shift;
 mod signals;
 mod slots;
 mod stop;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 pub mod testing;
 mod ticket;
+mod trace;
 mod watchdog;
 mod worker;
 
@@ -82,6 +113,8 @@ pub use client::{Client, ClientError, Order, Ordered, RunView, Submission, Submi
 pub use context::Context;
 pub use error::HandlerError;
 pub use health::WorkerHealth;
+pub use layer::{Job, Next};
+pub use list::JobList;
 pub use phasework_broker::SharedBroker;
 pub use phasework_workflows::Payload;
 pub use phasework_workflows::id::RunId;

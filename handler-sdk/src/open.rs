@@ -24,11 +24,13 @@ use std::time::Duration;
 use phasework_workflows::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, RunId};
 use phasework_workflows::message::job::{CanceledEntry, JobGroup};
 use phasework_workflows::message::lease::{LeaseWanted, LeasesAnswered};
-use tokio::sync::Notify;
+use phasework_workflows::message::listing::{LISTING, ListAnswered};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::{Lease, Progress};
+use crate::list::Heard;
 use crate::ticket::Ticket;
 
 /// Names an attempt.
@@ -48,6 +50,10 @@ struct Held {
     canceled: CancellationToken,
     progress: Arc<Progress>,
     lease: Lease,
+    /// Who makes a list wants to know what the owner says to its pages.
+    listed: Option<watch::Sender<Heard>>,
+    /// The number that was drawn for that list.
+    list: Option<Nonce>,
     /// Messages that wait for the outcome. None once it is leased.
     tickets: Vec<Arc<Ticket>>,
 }
@@ -67,6 +73,8 @@ pub(crate) struct Begun {
     pub(crate) canceled: CancellationToken,
     /// How far its handler says it is.
     pub(crate) progress: Arc<Progress>,
+    /// Of an attempt at a list: what the owner says to its pages.
+    pub(crate) heard: Option<watch::Receiver<Heard>>,
 }
 
 /// A lease to be asked for, or renewed.
@@ -121,14 +129,22 @@ impl Open {
                 ticket.add();
                 let canceled = CancellationToken::new();
                 let progress = Progress::new(Arc::clone(&self.progressed));
+                let (listed, heard) = group.enumerate.then(|| watch::channel(Heard::default())).unzip();
                 place.insert(Held {
                     coordinator: group.coordinator,
                     canceled: canceled.clone(),
                     progress: Arc::clone(&progress),
                     lease: Lease::wanted(now + self.lease_after),
+                    listed,
+                    list: None,
                     tickets: vec![Arc::clone(ticket)],
                 });
-                Some(Begun { hold: Hold::Attempt { open: Arc::clone(self), key: Some(key) }, canceled, progress })
+                Some(Begun {
+                    hold: Hold::Attempt { open: Arc::clone(self), key: Some(key) },
+                    canceled,
+                    progress,
+                    heard,
+                })
             }
         }
     }
@@ -155,13 +171,14 @@ impl Open {
         let (mut wanted, mut next) = (Vec::new(), now + self.lease_after);
         // One that is canceled is about to be handed back, and one whose handler has ended to be reported.
         for (key, held) in self.lock().iter_mut().filter(|(_, held)| !held.canceled.is_cancelled()) {
-            let progress = held.progress.percent();
-            if held.lease.due(progress) <= now {
-                held.lease.ask(now, progress);
-                let lease = LeaseWanted { index: key.index, attempt: key.attempt, progress };
+            let said = held.progress.said();
+            if held.lease.due(said) <= now {
+                held.lease.ask(now, said);
+                let (progress, details) = (said.percent, held.progress.left());
+                let lease = LeaseWanted { index: key.index, attempt: key.attempt, progress, details };
                 wanted.push(Wanted { coordinator: held.coordinator, key: key.clone(), lease });
             }
-            next = next.min(held.lease.due(progress));
+            next = next.min(held.lease.due(said));
         }
         (wanted, next)
     }
@@ -189,6 +206,25 @@ impl Open {
         }
         drop(attempts);
         leased.iter().for_each(|ticket| ticket.settle());
+    }
+}
+
+impl Open {
+    /// An owner has answered to a page of a list. What it says of another list than the one that is made says nothing.
+    pub(crate) fn listed(&self, answered: &ListAnswered) {
+        let ListAnswered { run, entry, nonce, attempt, list, other, .. } = *answered;
+        let (handler, index) = (answered.handler.clone(), LISTING);
+        let attempts = self.lock();
+        let held = attempts.get(&Key { run, entry, nonce, handler, index, attempt });
+        let Some(held) = held.filter(|held| held.list == Some(list)) else { return };
+        let Some(to) = &held.listed else { return };
+        match answered.listed {
+            Some(listed) => to.send_modify(|heard| heard.stored(listed)),
+            None => {
+                to.send_modify(|heard| heard.stop(other));
+                held.canceled.cancel();
+            }
+        }
     }
 }
 
@@ -234,6 +270,15 @@ impl Hold {
     pub(crate) fn on(ticket: &Arc<Ticket>) -> Self {
         ticket.add();
         Self::Message(Arc::clone(ticket))
+    }
+
+    /// The attempt makes this list: answers that name it are meant for it.
+    pub(crate) fn makes(&self, list: Nonce) {
+        if let Self::Attempt { open, key: Some(key) } = self
+            && let Some(held) = open.lock().get_mut(key)
+        {
+            held.list = Some(list);
+        }
     }
 
     /// The outcome is confirmed.

@@ -1,7 +1,7 @@
 //! One message of a job queue: understands it, starts its jobs as slots come free, hands back what it cannot start.
 //!
 //! Nothing here makes a job go round in a hot loop: what is handed back because all slots are taken keeps its message,
-//! and with that a place of the prefetch, until a slot is free; what another worker has to do, the coordinator keeps
+//! and with that a place of the prefetch, until a slot is free and a limit lets one start; what another worker has to do, the coordinator keeps
 //! for a while before it sends it again.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use phasework_broker::{Address, Delivery, DeliveryTag, Message, SharedBroker};
-use phasework_workflows::id::SharedIds;
+use phasework_workflows::id::{Nonce, SharedIds};
 use phasework_workflows::message::job::{Job, JobGroup};
 use phasework_workflows::message::notice::DeadLetter;
 use phasework_workflows::message::outcome::JobError;
@@ -19,6 +19,7 @@ use phasework_workflows::message::probe::Probe;
 use phasework_workflows::message::{self, Body as _};
 use phasework_workflows::time::SharedClock;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +29,10 @@ use crate::batch::{Report, Verdict};
 use crate::confirm;
 use crate::hosted::{Found, Handlers, Hosted};
 use crate::lease::Progress;
+use crate::list::{Heard, Pages, Way};
 use crate::open::{Begun, Hold, Open};
 use crate::probe;
+use crate::rate::{RATE_PATIENCE, Rate};
 use crate::slots::Slot;
 use crate::stop::Stop;
 use crate::ticket::Ticket;
@@ -57,6 +60,9 @@ pub(crate) struct Packs {
     pub(crate) clock: SharedClock,
     pub(crate) ids: SharedIds,
     pub(crate) max_output: usize,
+    /// The worker, and the full name of its private queue.
+    pub(crate) worker: Arc<str>,
+    pub(crate) reply: Arc<str>,
 }
 
 /// A job that waits for a slot.
@@ -66,6 +72,7 @@ struct Waiting {
     hold: Hold,
     canceled: CancellationToken,
     progress: Arc<Progress>,
+    heard: Option<watch::Receiver<Heard>>,
 }
 
 impl Packs {
@@ -94,7 +101,7 @@ impl Packs {
         if probes.is_empty() {
             return Some(());
         }
-        let results = confirm::publish(&self.broker, probe::returned(probes), &self.stop.leave).await?;
+        let results = confirm::publish_all(&self.broker, probe::returned(probes), &self.stop.leave).await?;
         if results.iter().any(Result::is_err) {
             // It came through this broker, so it is not larger than that takes. The coordinator sends another.
             tracing::error!(queue = %self.queue, "a probe is too large to be sent back");
@@ -138,8 +145,8 @@ impl Packs {
     }
 
     fn take_in(&self, group: &Arc<JobGroup>, job: Job, ticket: &Arc<Ticket>, now: Instant) -> Option<Waiting> {
-        let Begun { hold, canceled, progress } = self.open.begin(group, job.index, job.attempt, ticket, now)?;
-        Some(Waiting { group: Arc::clone(group), job, hold, canceled, progress })
+        let Begun { hold, canceled, progress, heard } = self.open.begin(group, job.index, job.attempt, ticket, now)?;
+        Some(Waiting { group: Arc::clone(group), job, hold, canceled, progress, heard })
     }
 
     /// Starts the jobs of one handler, in order, as its slots come free.
@@ -155,7 +162,7 @@ impl Packs {
             tokio::select! {
                 biased;
                 () = self.stop.drain.cancelled() => {}
-                _slot = hosted.slots.take() => {}
+                () = hosted.room() => {}
                 () = sleep(PLACE_KEPT) => {}
             }
         }
@@ -163,16 +170,24 @@ impl Packs {
 
     /// Starts jobs until none is left, or says why the rest shall be handed back.
     async fn start_in_turn(&self, hosted: &Arc<Hosted>, jobs: &mut VecDeque<Waiting>) -> Option<JobError> {
-        let mut patience = Instant::now() + LINE_PATIENCE;
+        let came = Instant::now();
+        let mut patience = came + LINE_PATIENCE;
+        // A handler with a limit has packs wait for that longer than for a slot.
+        let in_line = if hosted.rate.is_some() { came + RATE_PATIENCE } else { patience };
         let mut has_started = false;
         let _turn = tokio::select! {
             biased;
             () = self.stop.drain.cancelled() => return Some(draining()),
             turn = hosted.slots.turn() => turn,
-            () = sleep_until(patience) => return Some(busy()),
+            () = sleep_until(in_line) => return Some(busy()),
         };
         while let Some(waiting) = jobs.pop_front() {
-            match self.wait_for_slot(hosted, &waiting.canceled, patience).await {
+            let mut room = self.wait_for_slot(hosted, &waiting.canceled, patience).await;
+            if let (Ok(_), Some(rate)) = (&room, &hosted.rate) {
+                room = self.wait_for_rate(rate, &waiting.canceled, in_line).await.and(room);
+                patience = Instant::now() + PACK_PATIENCE;
+            }
+            match room {
                 Ok(slot) => self.spawn(hosted, waiting, slot),
                 Err(why) if waiting.canceled.is_cancelled() => {
                     self.report(&waiting.group, &waiting.job, Verdict::Returned(why), waiting.hold);
@@ -214,8 +229,38 @@ impl Packs {
         }
     }
 
+    /// Waits until a limit lets a job start, and counts it; not at all when that is later than `until`.
+    async fn wait_for_rate(&self, rate: &Rate, order: &CancellationToken, until: Instant) -> Result<(), JobError> {
+        loop {
+            let Err(free) = rate.start(Instant::now()) else { return Ok(()) };
+            let Some(free) = free.filter(|&free| free <= until) else { return Err(over_the_limit()) };
+            tokio::select! {
+                biased;
+                () = order.cancelled() => return Err(canceled()),
+                () = self.stop.drain.cancelled() => return Err(draining()),
+                () = sleep_until(free) => {}
+            }
+        }
+    }
+
     fn spawn(&self, hosted: &Arc<Hosted>, waiting: Waiting, slot: Slot) {
-        let Waiting { group, job, hold, canceled, progress } = waiting;
+        let Waiting { group, job, hold, canceled, progress, heard } = waiting;
+        let list = heard.map(|heard| {
+            let number = Nonce::from_random(self.ids.random());
+            hold.makes(number);
+            let way = Way {
+                broker: Arc::clone(&self.broker),
+                group: Arc::clone(&group),
+                attempt: job.attempt,
+                list: number,
+                worker: Arc::clone(&self.worker),
+                reply: Arc::clone(&self.reply),
+                heard,
+                canceled: canceled.clone(),
+                leave: self.stop.leave.clone(),
+            };
+            Pages::sent(way, self.max_output)
+        });
         let started = Started {
             hosted: Arc::clone(hosted),
             group,
@@ -226,6 +271,7 @@ impl Packs {
             progress,
             abandon: self.stop.abandon.clone(),
             max_output: self.max_output,
+            list,
             reports: self.reports.clone(),
         };
         tokio::spawn(started.run());
@@ -256,8 +302,8 @@ impl Packs {
     }
 
     fn report(&self, group: &Arc<JobGroup>, job: &Job, verdict: Verdict, hold: Hold) {
-        let report =
-            Report { group: Arc::clone(group), index: job.index, attempt: job.attempt, verdict, service: None, hold };
+        let (group, left) = (Arc::clone(group), None);
+        let report = Report { group, index: job.index, attempt: job.attempt, verdict, left, service: None, hold };
         self.reports.send(report).ok(); // the reporter is gone when the worker leaves at once
     }
 
@@ -267,7 +313,7 @@ impl Packs {
             return Some(());
         }
         let letters = bad.into_iter().map(|bad| self.letter(delivery, bad)).collect();
-        let results = confirm::publish(&self.broker, letters, &self.stop.leave).await?;
+        let results = confirm::publish_all(&self.broker, letters, &self.stop.leave).await?;
         if results.iter().any(Result::is_err) {
             tracing::error!(queue = %self.queue, "a dead letter is too large for the broker; its message is kept");
             return None;
@@ -293,6 +339,10 @@ impl Packs {
 
 fn busy() -> JobError {
     JobError::new("busy", "no slot came free for it in time")
+}
+
+fn over_the_limit() -> JobError {
+    JobError::new("busy", "the rate limit of its handler lets it start later only")
 }
 
 fn draining() -> JobError {

@@ -8,11 +8,12 @@ use phasework_broker::{Address, BrokerError, Consumer, Delivery, Message, Shared
 use phasework_workflows::message::presence::{HEARTBEAT, WORKER_TTL, WorkerAnnounced, WorkerGone, WorkersWanted};
 use phasework_workflows::message::{self, Body};
 use phasework_workflows::time::Timestamp;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::WorkerHealth;
 use crate::hosted::Handlers;
+use crate::peers::Peers;
 
 /// The most deliveries taken in one go.
 const AT_ONCE: usize = 64;
@@ -38,12 +39,21 @@ impl Presence {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = drain.is_cancelled();
         let mut was_ready = true;
+        let shares =
+            self.handlers.hosted.iter().any(|hosted| hosted.rate.as_ref().is_some_and(|rate| rate.is_shared()));
+        let mut peers = shares.then(Peers::default);
+        let mut wants_to_know = shares;
         loop {
             tokio::select! {
                 biased;
                 () = end.cancelled() => return Ok(()),
                 () = drain.cancelled(), if !draining => draining = true,
-                _ = heartbeat.tick() => was_ready = self.note_health(was_ready, draining), // the first is due at once
+                _ = heartbeat.tick() => { // the first is due at once
+                    was_ready = self.note_health(was_ready, draining);
+                    if let Some(peers) = &mut peers {
+                        self.take(peers, &[]);
+                    }
+                }
                 deliveries = consumer.next(AT_ONCE) => {
                     let deliveries = deliveries?;
                     let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.tag).collect();
@@ -53,12 +63,18 @@ impl Presence {
                     if deliveries.iter().any(|delivery| self.is_own(delivery)) {
                         self.health.heard();
                     }
+                    if let Some(peers) = &mut peers {
+                        self.take(peers, &deliveries);
+                    }
                     if !deliveries.iter().any(|delivery| *delivery.kind == *WorkersWanted::KIND) {
                         continue; // what the other workers say
                     }
                 }
             }
             self.announce(draining).await;
+            if std::mem::take(&mut wants_to_know) {
+                self.tell(&WorkersWanted { from: Arc::clone(&self.worker) }).await;
+            }
         }
     }
 
@@ -66,6 +82,20 @@ impl Presence {
     fn is_own(&self, delivery: &Delivery) -> bool {
         *delivery.kind == *WorkerAnnounced::KIND
             && message::decode::<WorkerAnnounced>(&delivery.body).is_ok_and(|by| by.worker == self.worker)
+    }
+
+    /// Takes note of who else works, and of what that means for limits that all keep together.
+    fn take(&self, peers: &mut Peers, deliveries: &[Delivery]) {
+        let now = Instant::now();
+        for delivery in deliveries {
+            if *delivery.kind == *WorkerAnnounced::KIND {
+                message::decode::<WorkerAnnounced>(&delivery.body).map(|by| peers.announced(by, now)).ok(); // or of a later version
+            } else if *delivery.kind == *WorkerGone::KIND {
+                message::decode::<WorkerGone>(&delivery.body).map(|by| peers.gone(&by.worker)).ok();
+            }
+        }
+        peers.forget_silent(now);
+        peers.share_out(&self.worker, &self.handlers);
     }
 
     /// Measures whether the worker is ready, and logs when that has changed. Draining is logged where it begins.

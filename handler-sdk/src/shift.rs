@@ -195,6 +195,8 @@ impl Shift {
             clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
             max_output: self.max_output,
+            worker: Arc::clone(&self.worker),
+            reply: self.broker.name_of(&self.private()).into(),
         }
     }
 

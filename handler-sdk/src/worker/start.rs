@@ -1,6 +1,7 @@
 //! From a worker that is set up to a shift that runs: checks everything, connects, and closes at the end.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,14 @@ use tokio::time::timeout;
 
 use super::{Carrier, Registered, Worker, WorkerError};
 use crate::connect::connect;
-use crate::hosted::{Handlers, Hosted, Meters};
+use crate::hosted::{Handlers, Hosted};
+use crate::layer::within;
+#[cfg(feature = "listen")]
+use crate::listen::{Listening, listen};
 use crate::panics;
+use crate::rate::Rate;
 use crate::settings::HANDLERS;
 use crate::shift::Shift;
-use crate::slots::Slots;
 use crate::stop::Stop;
 
 /// How long closing the broker may take.
@@ -21,12 +25,16 @@ const CLOSING: Duration = Duration::from_secs(1);
 impl Worker {
     pub(super) async fn work(mut self, stop: Stop) -> Result<(), WorkerError> {
         let _running = self.health.start();
+        let _listening = match self.forced.listen.or(self.listen) {
+            Some(address) => Some(self.listen_at(address).await?), // first of all, so that all is measured
+            None => None,
+        };
         let handlers = self.set_up()?;
         panics::remember_places();
         let host = host();
         let (broker, is_ours) = match &self.carrier {
             Carrier::Given(broker) => (Arc::clone(broker), false),
-            Carrier::At(target) => match connect(target, &host, &stop).await? {
+            Carrier::At(target) => match connect(target, &host, &self.ids, &stop).await? {
                 Some(broker) => (broker, true),
                 None => return Ok(()), // told to stop before the broker could be reached
             },
@@ -51,6 +59,25 @@ impl Worker {
         result
     }
 
+    #[cfg(feature = "listen")]
+    async fn listen_at(&self, address: SocketAddr) -> Result<Listening, WorkerError> {
+        listen(address, &self.health).await.map_err(|problem| WorkerError::Setup(vec![problem]))
+    }
+
+    #[cfg(not(feature = "listen"))]
+    async fn listen_at(&self, address: SocketAddr) -> Result<(), WorkerError> {
+        let problem = format!("cannot listen at {address}: phasework-sdk was built without its feature `listen`");
+        Err(WorkerError::Setup(vec![problem]))
+    }
+
+    /// The handlers, without a worker around them; there may be none.
+    pub(crate) fn handlers_for_test(mut self) -> Result<Vec<Arc<Hosted>>, WorkerError> {
+        if self.handlers.is_empty() && self.problems.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.set_up()?.hosted)
+    }
+
     /// The handlers to host, or everything that is wrong.
     fn set_up(&mut self) -> Result<Handlers, WorkerError> {
         let mut problems = std::mem::take(&mut self.problems);
@@ -67,14 +94,22 @@ impl Worker {
             return Err(WorkerError::Setup(problems));
         }
         let mut handlers = Handlers { hosted: Vec::new(), elsewhere: Vec::new() };
-        for Registered { name, version, handler, concurrency, queues } in all {
+        for Registered { name, version, handler, enumerate, concurrency, layers, own_rate, global_rate, queues } in all
+        {
             if self.only.as_ref().is_some_and(|only| !only.iter().any(|wanted| name == wanted.as_str())) {
                 handlers.elsewhere.push(name);
                 continue;
             }
-            let slots = Slots::new(self.forced.concurrency.unwrap_or(concurrency));
-            let meters = Meters::new(&name, &version);
-            handlers.hosted.push(Arc::new(Hosted { name, version, handler, slots, meters, queues }));
+            let handler = within(&layers, handler);
+            let slots = self.forced.concurrency.unwrap_or(concurrency);
+            let shared = handlers.shared_rate(&name, own_rate, global_rate);
+            let rate = shared.or_else(|| Rate::of(own_rate, global_rate));
+            handlers.hosted.push(Arc::new(Hosted {
+                enumerate,
+                queues,
+                rate,
+                ..Hosted::new(name, version, handler, slots)
+            }));
         }
         Ok(handlers)
     }

@@ -192,7 +192,8 @@ impl Reader {
 
 fn flatten(group: &OutcomeGroup) -> Vec<(u64, Outcome)> {
     let ranged = group.done.iter().flat_map(|&(first, count)| first..first + count);
-    let done = |index| (index, Outcome { index, attempt: 1, status: Status::Done, output: None, error: None });
+    let done =
+        |index| (index, Outcome { index, attempt: 1, status: Status::Done, output: None, error: None, details: None });
     ranged.map(done).chain(group.outcomes.iter().map(|outcome| (outcome.index, outcome.clone()))).collect()
 }
 
@@ -214,6 +215,8 @@ pub(crate) fn group() -> JobGroup {
         timeout: Millis::from_secs(30),
         max_attempts: 3,
         input: InputSource::Data,
+        enumerate: false,
+        traceparent: None,
         data: None,
         range: None,
         jobs: Vec::new(),
@@ -228,7 +231,7 @@ pub(crate) fn range(first: u64, count: u64) -> JobGroup {
 /// One job with an input.
 pub(crate) fn one(input: &str) -> JobGroup {
     let input = Some(Payload::from_json(input.to_owned()).unwrap());
-    JobGroup { jobs: vec![Job { index: 0, attempt: 1, tried: 1, input }], ..group() }
+    JobGroup { jobs: vec![Job { index: 0, attempt: 1, tried: 1, input, details: None }], ..group() }
 }
 
 /// The kind of the error of an outcome.

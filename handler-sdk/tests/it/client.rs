@@ -18,6 +18,8 @@ use crate::bench::run;
 struct Api {
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// The trace context of the request before.
+    trace: Arc<Mutex<Option<String>>>,
 }
 
 impl Api {
@@ -43,6 +45,7 @@ async fn answer(
     body: Bytes,
 ) -> (StatusCode, axum::Json<Value>) {
     assert_eq!(headers["authorization"], "Bearer secret");
+    *api.trace.lock().unwrap() = headers.get("traceparent").map(|trace| trace.to_str().unwrap().to_owned());
     api.asked.lock().unwrap().push(format!("{method} {uri} {}", String::from_utf8_lossy(&body)).trim().to_owned());
     let (status, body) = api.answers.lock().unwrap().pop_front().expect("an answer");
     (StatusCode::from_u16(status).unwrap(), axum::Json(body))
@@ -62,6 +65,26 @@ fn submitted() -> (u16, Value) {
 }
 
 const LONG: Duration = Duration::from_secs(60);
+
+#[cfg(feature = "otel")]
+#[tokio::test]
+async fn a_submission_carries_the_trace_that_it_is_made_in() {
+    use opentelemetry::trace::TracerProvider as _;
+    use tracing::Instrument as _;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    let tracer = opentelemetry_sdk::trace::SdkTracerProvider::builder().build().tracer("test");
+    let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+    let _traced = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let (api, client) = Api::serve(&[submitted(), submitted()]).await;
+    client.submit(&Submission::of("search")).await.unwrap();
+    assert_eq!(*api.trace.lock().unwrap(), None, "outside of any span");
+    let span = tracing::info_span!("ordering");
+    client.submit(&Submission::of("search")).instrument(span.clone()).await.unwrap();
+    let here = span.in_scope(phasework_sdk::telemetry::traceparent);
+    assert!(here.is_some());
+    assert_eq!(*api.trace.lock().unwrap(), here);
+}
 
 #[tokio::test]
 async fn a_run_is_submitted_and_waited_for() {

@@ -14,6 +14,7 @@ use phasework_workflows::time::Millis;
 use tokio::time::{Instant, sleep};
 
 use crate::bench::{Bench, QUEUE, Reader, kind, publish, range, run};
+use crate::moody::Moody;
 
 /// Works for as many seconds as its input says, or until it is canceled.
 async fn work(seconds: u64, ctx: Context) -> Result<(), HandlerError> {
@@ -34,7 +35,7 @@ fn job(seconds: u64) -> JobGroup {
 }
 
 fn lease(index: u64) -> LeaseWanted {
-    LeaseWanted { index, attempt: 1, progress: None }
+    LeaseWanted { index, attempt: 1, progress: None, details: None }
 }
 
 /// The jobs that leases are asked for.
@@ -64,6 +65,21 @@ async fn a_long_job_is_leased_and_its_message_is_let_go() {
     // The message is gone: whoever comes after this worker does not get it.
     let broker = bench.kill().await;
     assert_eq!(broker.depth(&Address::Jobs(QUEUE.into())).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_queue_that_takes_nothing_keeps_no_other_from_being_asked() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, 0, 1000);
+    moody.clogs.set(|message| message.to == Address::Coordinator(1)).unwrap();
+    let mut bench = Bench::start_on(Arc::new(broker), moody, long).await;
+    bench.send(vec![JobGroup { coordinator: 1, ..job(3600) }]).await;
+    bench.send(vec![job(3601)]).await;
+    let (asked, _) = bench.answer_leases(Some(LEASE)).await;
+    assert_eq!(indexes(&asked), [3601]);
+    bench.idle().await;
+    let broker = bench.kill().await;
+    assert_eq!(broker.depth(&Address::Jobs(QUEUE.into())).await.unwrap(), 1, "the message of the leased job is gone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,14 +5,20 @@
 
 mod bench;
 mod canceled;
+mod checkpoints;
 mod client;
 mod drain;
 mod health;
+mod layers;
 mod leases;
+mod listen;
+mod lists;
 mod messages;
 mod moody;
 mod outcomes;
 mod packs;
 mod presence;
 mod probes;
+mod rates;
 mod reports;
+mod whole_runs;

@@ -125,7 +125,7 @@ async fn a_bad_group_is_set_aside_alone() {
 #[tokio::test(start_paused = true)]
 async fn what_makes_no_sense_goes_to_the_dead_letters() {
     let whole = |groups| message::encode(&Jobs { groups });
-    let job = |attempt, tried| Job { index: 5, attempt, tried, input: None };
+    let job = |attempt, tried| Job { index: 5, attempt, tried, input: None, details: None };
     for (kind, body, reason) in [
         ("Jobs", b"\xff{".to_vec(), "not a Jobs"),
         ("Jobs", b"{\"v\":1,\"groups\":[{}]}".to_vec(), "missing field"),

@@ -126,7 +126,7 @@ async fn a_future_that_panics_when_it_is_dropped_is_reported() {
 async fn inputs_come_from_the_job_the_data_or_the_index() {
     let echo = |input: Value, _| async move { Ok(input) };
     let data = Some(Payload::from(json!({ "n": 1 })));
-    let job = |input| Job { index: 3, attempt: 2, tried: 1, input };
+    let job = |input| Job { index: 3, attempt: 2, tried: 1, input, details: None };
     let source = |input, data, job| JobGroup { input, data, jobs: vec![job], ..group() };
     for (sent, expected) in [
         (source(InputSource::Data, data.clone(), job(None)), json!({ "n": 1 })),
@@ -155,7 +155,7 @@ async fn a_context_tells_all_about_the_job() {
         Ok((text, ctx.run(), ctx.idempotency_key(), ctx.is_canceled(), wrong.kind().to_owned()))
     };
     let mut bench = Bench::start(|worker| worker.handler("Echo", "1.0.0", handler)).await;
-    let job = Job { index: 4, attempt: 9, tried: 3, input: Some(Payload::null()) };
+    let job = Job { index: 4, attempt: 9, tried: 3, input: Some(Payload::null()), details: None };
     bench.send(vec![JobGroup { data: Some(json!({ "query": "petrel" }).into()), jobs: vec![job], ..group() }]).await;
     let expected = json!([
         "petrel (4, 9, 3, 3, true, 2) search/fetching-pages/Echo 1.0.0 30s",

@@ -7,8 +7,10 @@ use std::time::Duration;
 use phasework_broker::memory::MemoryBroker;
 use phasework_broker::{Address, Broker as _, BrokerError, Message};
 use phasework_sdk::{Context, HandlerError, WorkerError};
+use phasework_workflows::message::job::JobGroup;
 use phasework_workflows::message::outcome::Status;
 use phasework_workflows::message::probe::Probes;
+use tokio::time::Instant;
 
 use crate::bench::{Bench, kind, one, range};
 use crate::moody::Moody;
@@ -76,6 +78,38 @@ async fn outcomes_gather_while_a_publish_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_coordinator_queue_that_confirms_nothing_holds_up_no_other() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, 0, 1000);
+    moody.clogs.set(|message| message.to == Address::Coordinator(1)).unwrap();
+    let mut bench = on(&moody, broker).await;
+    bench.send(vec![JobGroup { coordinator: 1, ..range(0, 1) }]).await;
+    bench.idle().await;
+    let began = Instant::now();
+    for index in 1..6 {
+        bench.send(vec![JobGroup { coordinator: 1, ..range(10 + index, 1) }]).await;
+        bench.send(vec![range(index, 1)]).await;
+        assert_eq!(bench.outcomes(1).await[0].0, index);
+    }
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(bench.unacknowledged().await, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_confirmed_is_acknowledged_whatever_becomes_of_the_rest() {
+    let broker = MemoryBroker::new();
+    let moody = Moody::on(&broker, 0, 1000);
+    moody.clogs.set(|message| message.body.len() > 3_500_000).unwrap();
+    let write = |length: usize, _: Context| async move { Ok::<_, HandlerError>("x".repeat(length)) };
+    let handler = |worker: phasework_sdk::Worker| worker.handler("Echo", "1.0.0", write).max_output(4_000_000);
+    let mut bench = Bench::start_on(Arc::new(broker), moody.clone(), handler).await;
+    bench.send(vec![one("3600000")]).await;
+    bench.send(vec![JobGroup { run: crate::bench::run(8), ..one("1000000") }]).await;
+    bench.outcome().await;
+    assert_eq!(bench.unacknowledged().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn outcomes_that_are_too_large_for_the_broker_are_split_and_then_refused() {
     let broker = MemoryBroker::with_max_message_bytes(3000);
     let moody = Moody::on(&broker, 0, 1000);
@@ -88,6 +122,7 @@ async fn outcomes_that_are_too_large_for_the_broker_are_split_and_then_refused()
             attempt: 1,
             tried: 1,
             input: Some(serde_json::Value::from(length).into()),
+            details: None,
         }],
         ..crate::bench::group()
     };
