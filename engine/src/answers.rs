@@ -1,8 +1,9 @@
 //! Asking the owner of a run for something, and waiting until it answers that it is done and durable. What is asked
-//! for gathers while the last message is under way, so many askers cost few messages. A question that is not answered
-//! in time is asked again: it names its run and key, so doing it twice does no harm.
+//! for gathers while the last message to its queue is under way, so many askers cost few messages, and a queue that takes
+//! nothing holds up no other. A question that is not answered in time is asked again: it names its run and key, so doing
+//! it twice does no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::EngineError;
+use crate::lanes::Lanes;
 
 /// How long to wait for an answer before asking again.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -21,8 +23,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How often to ask before giving up.
 const TIMES: u32 = 6;
 
-/// How many requests go in one message.
+/// How many requests go in one message, and in one publish.
 const PER_MESSAGE: usize = 64;
+const PER_PUBLISH: usize = 16 * PER_MESSAGE;
 
 /// How many bytes of run data go in one message of several requests.
 const BYTES_PER_MESSAGE: usize = 256 * 1024;
@@ -45,10 +48,28 @@ impl Ask {
 
 type Pending = Arc<Mutex<BTreeMap<u64, oneshot::Sender<Result<Accepted, Refused>>>>>;
 
+/// Somebody who waits for an answer. A question nobody waits for any more is not pending.
+struct Waiting<'a> {
+    pending: &'a Pending,
+    id: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// A question on its way, with its number.
+struct Asked {
+    id: u64,
+    ask: Ask,
+}
+
 /// Asks. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
-    outgoing: mpsc::Sender<(u16, Ask)>,
+    outgoing: mpsc::Sender<(u16, Asked)>,
     pending: Pending,
     next: Arc<std::sync::atomic::AtomicU64>,
     reply_queue: Arc<str>,
@@ -59,7 +80,7 @@ pub(crate) struct Asker {
 pub(crate) struct AskerLoops {
     broker: SharedBroker,
     address: Address,
-    outgoing: mpsc::Receiver<(u16, Ask)>,
+    outgoing: mpsc::Receiver<(u16, Asked)>,
     pending: Pending,
 }
 
@@ -85,17 +106,17 @@ impl Asker {
         let id = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let reply = ReplyTo { queue: Arc::clone(&self.reply_queue), correlation_id: Some(id.to_string().into()) };
         ask.set_reply(reply);
+        let _waiting = Waiting { pending: &self.pending, id };
         for _ in 0..TIMES {
             let (sender, answer) = oneshot::channel();
             self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
-            if self.outgoing.send((queue, ask.clone())).await.is_err() {
+            if self.outgoing.send((queue, Asked { id, ask: ask.clone() })).await.is_err() {
                 break;
             }
             if let Ok(Ok(answer)) = tokio::time::timeout(ASK_AGAIN, answer).await {
                 return answer.map_err(refusal);
             }
         }
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         Err(EngineError::Unavailable(format!(
             "no coordinator answered for run {run}; it may be carried out later (with a key it is safe to ask again)"
         )))
@@ -105,6 +126,7 @@ impl Asker {
 fn refusal(refused: Refused) -> EngineError {
     match &*refused.code {
         "unknown-run" | "unknown-workflow" => EngineError::NotFound(refused.message),
+        "damaged" => EngineError::Damaged(refused.message),
         _ => EngineError::Invalid(refused.message),
     }
 }
@@ -113,44 +135,71 @@ impl AskerLoops {
     /// Sends what is asked and receives what is answered, until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let Self { broker, address, outgoing, pending } = self;
-        let answers = receive(Arc::clone(&broker), address, pending, shutdown.clone());
+        let answers = receive(Arc::clone(&broker), address, Arc::clone(&pending), shutdown.clone());
         // Either ends with the shutdown, or when the broker has no more to do with us: then whoever started us is told.
         tokio::select! {
-            () = send(broker, outgoing, shutdown) => {}
+            biased;
+            () = send(broker, outgoing, pending, shutdown) => {}
             () = answers => {}
         }
     }
 }
 
-async fn send(broker: SharedBroker, mut outgoing: mpsc::Receiver<(u16, Ask)>, shutdown: CancellationToken) {
-    let mut batch = Vec::new();
+async fn send(
+    broker: SharedBroker,
+    mut outgoing: mpsc::Receiver<(u16, Asked)>,
+    pending: Pending,
+    shutdown: CancellationToken,
+) {
+    let (mut lanes, mut batch) = (Lanes::<u16, Asked, ()>::new(PER_PUBLISH), Vec::new());
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            count = outgoing.recv_many(&mut batch, 16 * PER_MESSAGE) => if count == 0 { return },
-        }
-        let (mut starts, mut controls) = (BTreeMap::<u16, Vec<_>>::new(), BTreeMap::<u16, Vec<_>>::new());
-        for (queue, ask) in batch.drain(..) {
-            match ask {
-                Ask::Start(start) => starts.entry(queue).or_default().push(start),
-                Ask::Control(control) => controls.entry(queue).or_default().push(control),
+            Some((queue, ())) = lanes.done() => {
+                let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+                lanes.retain(queue, |asked| pending.contains_key(&asked.id));
             }
+            count = outgoing.recv_many(&mut batch, PER_PUBLISH) => if count == 0 { return },
         }
-        let mut messages = Vec::new();
-        for (queue, items) in starts {
-            messages.extend(packs(items).into_iter().map(|items| message(queue, &StartRuns { items })));
+        for (queue, asked) in batch.drain(..) {
+            lanes.put(queue, asked);
         }
-        for (queue, items) in controls {
-            messages.extend(items.chunks(PER_MESSAGE).map(|items| message(queue, &Controls { items: items.to_vec() })));
-        }
-        for result in broker.publish(messages).await {
-            if let Err(error) = result {
-                // Whoever asked hears nothing and asks again.
-                tracing::warn!(%error, "a request could not be sent to its coordinator queue");
-            }
+        lanes.begin(|queue, asked, _| publish(Arc::clone(&broker), messages(queue, still_asked(asked, &pending))));
+    }
+}
+
+/// What somebody still waits for an answer to, once each: behind a queue that takes nothing, questions are repeated and
+/// given up.
+fn still_asked(asked: Vec<Asked>, pending: &Pending) -> Vec<Ask> {
+    let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut seen = BTreeSet::new();
+    asked.into_iter().filter(|it| pending.contains_key(&it.id) && seen.insert(it.id)).map(|it| it.ask).collect()
+}
+
+async fn publish(broker: SharedBroker, messages: Vec<Message>) {
+    if messages.is_empty() {
+        return;
+    }
+    for error in broker.publish(messages).await.into_iter().filter_map(Result::err) {
+        // Whoever asked hears nothing and asks again.
+        tracing::warn!(%error, "a request could not be sent to its coordinator queue");
+    }
+}
+
+/// As few messages as the size of what is asked allows.
+fn messages(queue: u16, asks: Vec<Ask>) -> Vec<Message> {
+    let (mut starts, mut controls) = (Vec::new(), Vec::new());
+    for ask in asks {
+        match ask {
+            Ask::Start(start) => starts.push(start),
+            Ask::Control(control) => controls.push(control),
         }
     }
+    let starts = packs(starts).into_iter().filter(|items| !items.is_empty());
+    let starts = starts.map(|items| message(queue, &StartRuns { items }));
+    let controls = controls.chunks(PER_MESSAGE).map(|items| message(queue, &Controls { items: items.to_vec() }));
+    starts.chain(controls).collect()
 }
 
 /// Orders in the order given, so many to a message as keep its size moderate; a large one travels alone.
@@ -202,5 +251,37 @@ async fn receive(broker: SharedBroker, address: Address, pending: Pending, shutd
         if let Err(error) = consumer.ack(&tags).await {
             tracing::debug!(%error, "answers could not be acknowledged");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phasework_broker::memory::MemoryBroker;
+    use phasework_workflows::message::event::ControlAction;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_is_pending_only_while_somebody_waits() {
+        let (asker, _loops) = Asker::new(Arc::new(MemoryBroker::new()), "test", 1);
+        let run: RunId = serde_json::from_str("\"0198c0de-0000-7000-8000-000000000001\"").unwrap();
+        let control = Control {
+            run,
+            action: ControlAction::Pause,
+            id: None,
+            deadline: None,
+            force: false,
+            phase: None,
+            data: None,
+            reason: None,
+            actor: None,
+            reply: None,
+        };
+        let pending = || asker.pending.lock().unwrap().len();
+        let mut asking = Box::pin(asker.ask(run, Ask::Control(control)));
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut asking).await.is_err());
+        assert_eq!(pending(), 1);
+        drop(asking);
+        assert_eq!(pending(), 0);
     }
 }

@@ -4,8 +4,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use phasework_workflows::id::{RunId, WorkflowName};
 use phasework_workflows::message::MAX_PAYLOAD_BYTES;
-use phasework_workflows::time::Millis;
+use phasework_workflows::time::{Millis, Timestamp};
+
+use crate::trace::SharedTracer;
 
 /// The settings of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct EngineConfig {
     pub tick: Millis,
     /// Go on with a store that is empty, although its broker was used before.
     pub adopt: bool,
+    /// Where traces of runs go, if anywhere.
+    pub tracer: Option<SharedTracer>,
 }
 
 impl EngineConfig {
@@ -43,6 +48,21 @@ impl EngineConfig {
             retention: Millis::from_mins(7 * 24 * 60),
             tick: Millis::from_secs(1),
             adopt: false,
+            tracer: None,
+        }
+    }
+
+    /// The trace context of a run that is submitted by a part of the trace `from`.
+    pub(crate) fn submitted(
+        &self,
+        run: RunId,
+        workflow: &WorkflowName,
+        from: Option<Arc<str>>,
+        at: Timestamp,
+    ) -> Option<Arc<str>> {
+        match &self.tracer {
+            Some(tracer) => tracer.submitted(run, workflow, from.as_deref(), at),
+            None => from,
         }
     }
 

@@ -11,15 +11,16 @@ use phasework_workflows::Payload;
 use phasework_workflows::definition::{Problems, Workflow};
 use phasework_workflows::id::{Revision, RunId, SharedIds, WorkflowName};
 use phasework_workflows::message::event::{Accepted, StartRun};
-use phasework_workflows::run::{FailureRecord, Head, HistoryEvent, RunState};
+use phasework_workflows::run::{Event, FailureRecord, Head, HistoryEvent, Moment, Run, RunState, Step};
 use phasework_workflows::time::{SharedClock, Timestamp};
 
 use crate::answers::{Ask, Asker};
 use crate::config::EngineConfig;
-use crate::coordinator::{Audited, SharedShare, audit_page};
+use crate::coordinator::{Audited, Peer, SharedShare, audit_page};
 use crate::ends::EndWatch;
 use crate::registry::Registry;
 use crate::timeline::Timeline;
+use crate::trace;
 use crate::workflows::Workflows;
 
 /// The namespace of all runs until there are tenants.
@@ -27,6 +28,9 @@ pub const NAMESPACE: &str = "default";
 
 /// The longest key of a submission, in bytes.
 pub const MAX_KEY_BYTES: usize = 200;
+
+/// What says what an event makes of a run.
+pub type Decide = fn(&Workflow, &mut Run, &Event, Moment) -> Step;
 
 /// The parts an engine is put together from.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub struct Parts {
     pub clock: SharedClock,
     /// Where ids come from.
     pub ids: SharedIds,
+    /// What decides about runs: [`apply`](phasework_workflows::run::apply()), around which a simulation may look on.
+    pub decide: Decide,
     /// The settings.
     pub config: Arc<EngineConfig>,
 }
@@ -100,6 +106,9 @@ pub enum EngineError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// What is stored of a run is damaged, so nothing can be done about it.
+    #[error("{0}")]
+    Damaged(String),
     /// It cannot be done now. It may or may not have been done; with a key it is safe to repeat.
     #[error("{0}")]
     Unavailable(String),
@@ -107,7 +116,13 @@ pub enum EngineError {
 
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
-        Self::Unavailable(error.to_string())
+        match error {
+            StoreError::Corrupt(_) => Self::Damaged(error.to_string()),
+            StoreError::Unavailable(_)
+            | StoreError::Full(_)
+            | StoreError::TooLarge { .. }
+            | StoreError::Unusable(_) => Self::Unavailable(error.to_string()),
+        }
     }
 }
 
@@ -120,19 +135,43 @@ pub struct RunDetail {
     pub output: Option<Payload>,
 }
 
+/// As whom they act who submit runs through a queue: the broker tells nobody who published a message.
+pub(crate) const AMQP: &str = "amqp";
+
+/// What is known of a request besides what it asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// The W3C trace context that it is a part of. One that makes no sense is passed over.
+    pub trace: Option<&'a str>,
+    /// Who asks, for the history.
+    pub actor: Option<&'a str>,
+}
+
 impl Engine {
     /// Has a run started; returns once that is durable.
     ///
     /// # Errors
     /// As [`EngineError`] says.
     pub async fn submit(&self, submission: Submission) -> Result<Accepted, EngineError> {
-        let start = self.prepare(submission).await?;
+        self.submit_as(submission, Request::default()).await
+    }
+
+    /// The same, with what else is known of the request.
+    ///
+    /// # Errors
+    /// As [`EngineError`] says.
+    pub async fn submit_as(&self, submission: Submission, request: Request<'_>) -> Result<Accepted, EngineError> {
+        let start = self.prepare(submission, request).await?;
         let run = start.run;
         self.asker.ask(run, Ask::Start(start)).await
     }
 
     /// Turns a request into an order to the run's owner: the workflow is found or stored, the run's id chosen.
-    pub(crate) async fn prepare(&self, submission: Submission) -> Result<StartRun, EngineError> {
+    pub(crate) async fn prepare(
+        &self,
+        submission: Submission,
+        Request { trace, actor }: Request<'_>,
+    ) -> Result<StartRun, EngineError> {
         let Submission { what, data, key } = submission;
         let (workflow, revision, brought) = match what {
             ToRun::Nothing => {
@@ -166,7 +205,10 @@ impl Engine {
             Some(key) => RunId::from_key(NAMESPACE, &workflow, key),
             None => RunId::new(self.parts.ids.uuid()),
         };
-        Ok(StartRun { run, workflow, revision, key, data, reply: None })
+        let trace = trace.and_then(trace::sound);
+        let traceparent = self.parts.config.submitted(run, &workflow, trace, self.parts.clock.now());
+        let actor = actor.map(Arc::from);
+        Ok(StartRun { run, workflow, revision, key, data, reply: None, traceparent, actor })
     }
 
     /// A run.
@@ -176,7 +218,7 @@ impl Engine {
     pub async fn run(&self, run: RunId) -> Result<RunDetail, EngineError> {
         let stored = self.parts.store.load(&[run]).await?.pop().flatten();
         let stored = stored.ok_or_else(|| EngineError::NotFound(format!("there is no run {run}")))?;
-        let head = Head::from_json(&stored.head).map_err(EngineError::Unavailable)?;
+        let head = Head::from_json(&stored.head).map_err(EngineError::Damaged)?;
         let output = if head.has_output { self.parts.store.output(run).await? } else { None };
         Ok(RunDetail { head, output })
     }
@@ -211,7 +253,7 @@ impl Engine {
     /// As [`EngineError`] says.
     pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<Head>, EngineError> {
         let runs = self.parts.store.runs(filter).await?;
-        runs.iter().map(|(_, head)| Head::from_json(head).map_err(EngineError::Unavailable)).collect()
+        runs.iter().map(|(_, head)| Head::from_json(head).map_err(EngineError::Damaged)).collect()
     }
 
     /// How many runs there are.
@@ -307,6 +349,11 @@ impl Engine {
         self.share.owned(self.parts.clock.now())
     }
 
+    /// The coordinators that live, as far as this one knows.
+    pub(crate) fn coordinators(&self) -> Vec<Peer> {
+        self.share.peers(self.parts.clock.now())
+    }
+
     /// Looks at live runs, the one made last first, and tells what breaks an invariant.
     ///
     /// # Errors
@@ -324,9 +371,28 @@ impl Engine {
         if let Err(error) = self.parts.store.check().await {
             reasons.push(format!("store: {error}"));
         }
-        if reasons.is_empty() && self.timeline.epoch.borrow().is_none() {
-            reasons.push("broker and store have not been compared yet".to_owned());
+        if reasons.is_empty() && self.is_starting() {
+            reasons.push("starting: broker and store are being compared".to_owned());
         }
         reasons
+    }
+
+    /// Whether this engine has not begun to work: broker and store have to be compared first, which takes a moment once
+    /// both are there.
+    pub fn is_starting(&self) -> bool {
+        self.timeline.epoch.get().is_none()
+    }
+
+    /// Returns once this engine works: what is submitted then is taken at once.
+    pub async fn until_ready(&self) {
+        /// How often to look whether broker and store are there.
+        const LOOK: Duration = Duration::from_millis(100);
+        let mut epoch = self.timeline.epoch.clone();
+        while epoch.see().is_none() {
+            epoch.changed().await;
+        }
+        while !self.readiness().await.is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }

@@ -11,19 +11,23 @@ mod coordinator;
 pub mod engine;
 pub mod registry;
 pub mod supervisor;
+pub mod trace;
 mod upkeep;
 
 mod answers;
 mod dead;
 mod ends;
+mod lanes;
 mod letters;
 mod orders;
 mod presence;
 mod submissions;
 mod timeline;
+mod watch;
 mod workflows;
 
 pub use config::EngineConfig;
 pub use coordinator::{Audited, Finding};
-pub use engine::{Engine, EngineError, RunDetail, Submission, ToRun};
+pub use engine::{Engine, EngineError, Request, RunDetail, Submission, ToRun};
 pub use supervisor::{RunningEngine, start};
+pub use timeline::{USED_MARKER, epoch_of};

@@ -8,7 +8,8 @@ use phasework_workflows::id::HandlerName;
 use phasework_workflows::message::presence::{WORKER_TTL, WorkerAnnounced};
 use phasework_workflows::time::Timestamp;
 use semver::Version;
-use tokio::sync::watch;
+
+use crate::watch;
 
 /// The workers that are known. Cheap to clone; all clones are one registry.
 #[derive(Clone, Debug)]
@@ -52,7 +53,10 @@ impl Registry {
         workers.insert(Arc::clone(&announced.worker), KnownWorker { announced, last_seen });
         drop(workers);
         if is_new {
-            self.changes.send_modify(|changes| *changes += 1);
+            self.changes.change(|changes| {
+                *changes += 1;
+                true
+            });
         }
         is_new
     }

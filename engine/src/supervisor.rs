@@ -37,11 +37,11 @@ pub fn start(parts: Parts) -> Result<RunningEngine, ConfigError> {
     parts.config.check()?;
     let shutdown = CancellationToken::new();
     let registry = Registry::new();
-    let workflows = Workflows::new(Arc::clone(&parts.store));
+    let workflows = Workflows::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
     let name = format!("{}.{}", parts.config.name, parts.ids.uuid().simple());
     let (asker, asker_loops) = Asker::new(Arc::clone(&parts.broker), &name, parts.config.coordinator_queues);
     let ends = EndWatch::default();
-    let (check, timeline) = TimelineCheck::new(parts.clone());
+    let (check, timeline) = TimelineCheck::new(parts.clone(), workflows.clone());
     // Two coordinators of one name would take each other's ticks for their own.
     let share = SharedShare::new(name.into(), parts.config.coordinator_queues, parts.config.tick);
     let engine = Engine { parts: parts.clone(), workflows, registry, asker, ends, share, timeline };
@@ -73,7 +73,7 @@ async fn live(
     let mut epoch = engine.timeline.epoch.clone();
     while !tasks.is_empty() {
         if begun {
-            while owners < *queues.borrow_and_update() {
+            while owners < queues.see() {
                 tasks.spawn(Owner::new(engine.clone(), owners).run(over.clone()));
                 owners += 1;
             }
@@ -86,11 +86,11 @@ async fn live(
                 }
                 over.cancel(); // told to, or not: the others end too
             }
-            Ok(_) = epoch.wait_for(Option::is_some), if !begun => {
+            () = epoch.changed(), if !begun => {
                 begun = true;
                 asker_loops.take().into_iter().for_each(|loops| spawn_parts(&engine, loops, &mut tasks, &over));
             }
-            Ok(()) = queues.changed(), if begun => {}
+            () = queues.changed(), if begun => {}
         }
     }
 }

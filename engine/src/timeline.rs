@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phasework_broker::{Address, Message};
-use phasework_store::StoreError;
-use tokio::sync::watch;
+use phasework_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Parts;
+use crate::watch;
+use crate::workflows::Workflows;
 
 /// What the marker is called that says that a broker was used at all.
-const USED: &str = "used";
+pub const USED_MARKER: &str = "used";
 
 /// The `type` of the message that a marker consists of.
 const KIND: &str = "Marker";
@@ -33,6 +34,11 @@ const RACES: u32 = 5;
 /// After how many ticks broker and store are looked at again.
 const CHECK_TICKS: u32 = 5;
 
+/// The epoch of a store with this marker and lineage: what the shards of recovered runs note.
+pub fn epoch_of(marker: &str, lineage: &str) -> Arc<str> {
+    format!("{marker}/{lineage}").into()
+}
+
 /// What is known of the timeline. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
@@ -45,6 +51,7 @@ pub(crate) struct Timeline {
 /// Finds out. One for each engine.
 pub(crate) struct TimelineCheck {
     parts: Parts,
+    workflows: Workflows,
     epoch: watch::Sender<Option<Arc<str>>>,
     queues: watch::Sender<u16>,
 }
@@ -64,11 +71,17 @@ impl From<StoreError> for NoEpoch {
     }
 }
 
+/// The epoch, as the store alone has it now; none without a marker. Whether the broker has that marker is not asked.
+pub(crate) async fn stored(store: &dyn Store) -> Result<Option<Arc<str>>, StoreError> {
+    let (marker, lineage) = (store.marker().await?, store.lineage().await?);
+    Ok(marker.map(|marker| epoch_of(&marker, &lineage)))
+}
+
 impl TimelineCheck {
-    pub(crate) fn new(parts: Parts) -> (Self, Timeline) {
+    pub(crate) fn new(parts: Parts, workflows: Workflows) -> (Self, Timeline) {
         let (epoch, queues) = (watch::Sender::new(None), watch::Sender::new(0));
         let timeline = Timeline { epoch: epoch.subscribe(), queues: queues.subscribe() };
-        (Self { parts, epoch, queues }, timeline)
+        (Self { parts, workflows, epoch, queues }, timeline)
     }
 
     /// Checks until `shutdown`. Ends before that, with the reason, only when the store turns out to be emptied.
@@ -105,15 +118,19 @@ impl TimelineCheck {
         let lineage = store.lineage().await?;
         let marker = self.marker(adopt).await?;
         let queues = store.raise_queues(self.parts.config.coordinator_queues).await?;
-        self.queues.send_if_modified(|known| std::mem::replace(known, queues) != queues);
-        let epoch: Arc<str> = format!("{marker}/{lineage}").into();
-        self.epoch.send_if_modified(|known| {
-            let is_new = known.as_ref() != Some(&epoch);
-            if is_new && known.is_some() {
-                tracing::warn!("the broker or the store may have lost something: live runs are recovered");
-            }
+        self.queues.change(|known| std::mem::replace(known, queues) != queues);
+        let epoch = epoch_of(&marker, &lineage);
+        let known = self.epoch.subscribe().get();
+        if known.as_ref() == Some(&epoch) {
+            return Ok(());
+        }
+        if known.is_some() {
+            self.workflows.store_again().await?;
+            tracing::warn!("the broker or the store may have lost something: live runs are recovered");
+        }
+        self.epoch.change(|known| {
             *known = Some(epoch);
-            is_new
+            true
         });
         Ok(())
     }
@@ -128,8 +145,12 @@ impl TimelineCheck {
                 self.note_use().await?;
                 return Ok(Arc::clone(marker));
             }
-            if stored.is_none() && !adopt && self.has(USED).await? {
-                return Err(NoEpoch::Emptied(self.emptied()));
+            if stored.is_none() && !adopt && self.has(USED_MARKER).await? {
+                // Who is first notes the use when the store has a marker: that may have come since we looked.
+                if self.parts.store.marker().await?.is_none() {
+                    return Err(NoEpoch::Emptied(self.emptied()));
+                }
+                continue;
             }
             if let Some(marker) = self.replace(stored.as_deref()).await? {
                 self.note_use().await?;
@@ -155,7 +176,7 @@ impl TimelineCheck {
     }
 
     async fn note_use(&self) -> Result<(), NoEpoch> {
-        if self.has(USED).await? { Ok(()) } else { self.put(USED).await }
+        if self.has(USED_MARKER).await? { Ok(()) } else { self.put(USED_MARKER).await }
     }
 
     async fn put(&self, marker: &str) -> Result<(), NoEpoch> {
@@ -184,7 +205,89 @@ impl TimelineCheck {
              another one. Nothing was touched. Restore the store from a backup and start again; or start one coordinator \
              with --adopt: it goes on with the store as it is, and what is left on the queues about runs that are gone is \
              passed over",
-            self.parts.broker.name_of(&Address::Marker(USED.into()))
+            self.parts.broker.name_of(&Address::Marker(USED_MARKER.into()))
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use phasework_broker::memory::MemoryBroker;
+    use phasework_broker::{Broker, BrokerError, Consumer, PublishError, Subscription};
+    use phasework_store::memory::MemoryStore;
+    use phasework_workflows::id::SystemIds;
+    use phasework_workflows::run::apply;
+    use phasework_workflows::time::SystemClock;
+
+    use super::*;
+    use crate::config::EngineConfig;
+
+    /// A broker that takes a while to say how much waits in a queue.
+    #[derive(Debug)]
+    struct Slow(MemoryBroker, Duration);
+
+    #[async_trait]
+    impl Broker for Slow {
+        async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
+            self.0.publish(messages).await
+        }
+
+        async fn reply(&self, reply_to: &str, message: Message) -> Result<(), PublishError> {
+            self.0.reply(reply_to, message).await
+        }
+
+        async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {
+            self.0.subscribe(subscription).await
+        }
+
+        fn name_of(&self, address: &Address) -> String {
+            self.0.name_of(address)
+        }
+
+        async fn depth(&self, queue: &Address) -> Result<u64, BrokerError> {
+            tokio::time::sleep(self.1).await;
+            self.0.depth(queue).await
+        }
+
+        async fn delete(&self, queue: &Address) -> Result<(), BrokerError> {
+            self.0.delete(queue).await
+        }
+
+        fn health(&self) -> Result<(), BrokerError> {
+            self.0.health()
+        }
+
+        async fn close(&self) {
+            self.0.close().await;
+        }
+    }
+
+    fn check(name: &str, store: &Arc<MemoryStore>, broker: Slow) -> TimelineCheck {
+        let parts = Parts {
+            store: Arc::<MemoryStore>::clone(store),
+            broker: Arc::new(broker),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            decide: apply,
+            config: Arc::new(EngineConfig::new(name)),
+        };
+        let workflows = Workflows::new(Arc::clone(&parts.store), Arc::clone(&parts.clock));
+        TimelineCheck::new(parts, workflows).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn coordinators_that_start_together_agree() {
+        for (gap, slow) in (0..300).step_by(20).flat_map(|gap| [0, 70, 130].map(|slow| (gap, slow))) {
+            let (store, broker) = (Arc::new(MemoryStore::new()), MemoryBroker::new());
+            let first = check("first", &store, Slow(broker.connect(), Duration::ZERO));
+            let second = check("second", &store, Slow(broker.connect(), Duration::from_millis(slow)));
+            let late = async {
+                tokio::time::sleep(Duration::from_millis(gap)).await;
+                second.run_once(false).await
+            };
+            let found = tokio::join!(first.run_once(false), late);
+            assert_eq!(found, (Ok(()), Ok(())), "{gap} ms apart, the second {slow} ms slower");
+        }
     }
 }

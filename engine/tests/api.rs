@@ -6,14 +6,20 @@
 #[path = "api/world.rs"]
 mod world;
 
+#[path = "api/actors.rs"]
+mod actors;
 #[path = "api/answers.rs"]
 mod answers;
 #[path = "api/audit.rs"]
 mod audit;
 #[path = "api/hostile.rs"]
 mod hostile;
+#[path = "api/lists.rs"]
+mod lists;
 #[path = "api/open.rs"]
 mod open;
+#[path = "api/reports.rs"]
+mod reports;
 #[path = "api/runs.rs"]
 mod runs;
 #[path = "api/serving.rs"]

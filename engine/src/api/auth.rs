@@ -2,6 +2,7 @@
 //! this machine has open. Whether the program is alive and ready may be asked by everybody.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
@@ -11,9 +12,16 @@ use subtle::ConstantTimeEq as _;
 
 use super::Api;
 use super::error::ApiError;
+use super::tokens::{Tokens, UNNAMED};
 
 /// The paths that need no token.
 const OPEN: [&str; 2] = ["/health/live", "/health/ready"];
+
+/// What the paths begin with that workers may ask for with a token of their own.
+const GATEWAY: &str = "/v1/gateway/";
+
+/// As whom workers act that show the token for workers.
+const WORKERS: &str = "workers";
 
 /// An address that must not be listened on as things are.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,44 +32,67 @@ pub enum ExposureError {
          set a token, or listen on a loopback address such as 127.0.0.1:{port}", port = .0.port()
     )]
     NoToken(SocketAddr),
-    /// The token is no secret, or cannot be sent.
-    #[error("the token must not be empty and must have visible ASCII characters only, without spaces")]
-    BadToken,
 }
+
+/// Who asks, as the history is to say it.
+#[derive(Clone, Debug)]
+pub(super) struct Actor(pub(super) Arc<str>);
 
 /// Refuses to serve everybody on the network: an address that other machines can reach needs a token.
 ///
 /// # Errors
-/// When there is none, or it cannot be one. The words say what to do.
-pub fn check_exposure(address: SocketAddr, token: Option<&str>) -> Result<(), ExposureError> {
-    match token {
-        Some(token) if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err(ExposureError::BadToken)
-        }
-        Some(_) => Ok(()),
-        None if address.ip().to_canonical().is_loopback() => Ok(()),
-        None => Err(ExposureError::NoToken(address)),
+/// When there is none. The words say what to do.
+pub fn check_exposure(address: SocketAddr, tokens: &Tokens) -> Result<(), ExposureError> {
+    if tokens.is_empty() && !address.ip().to_canonical().is_loopback() {
+        return Err(ExposureError::NoToken(address));
     }
+    Ok(())
 }
 
-pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Result<Response, ApiError> {
-    if !OPEN.contains(&request.uri().path()) {
-        match &api.config.token {
-            Some(token) => check_token(token, request.headers())?,
-            None => check_is_no_web_page(request.headers())?,
-        }
+pub(super) async fn check(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let path = request.uri().path();
+    if !OPEN.contains(&path) {
+        let actor = if api.config.tokens.is_empty() {
+            check_is_no_web_page(request.headers())?;
+            UNNAMED.into()
+        } else {
+            let is_for_workers = path.starts_with(GATEWAY);
+            let of_workers = api.gateway.config.token.as_deref();
+            check_tokens(&api.config.tokens, of_workers, is_for_workers, request.headers())?
+        };
+        request.extensions_mut().insert(Actor(actor));
     }
     Ok(next.run(request).await)
 }
 
-fn check_token(token: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+/// Who asks. With a token for workers, either is good for the gateway, and that one for nothing else.
+fn check_tokens(
+    tokens: &Tokens,
+    of_workers: Option<&str>,
+    is_for_workers: bool,
+    headers: &HeaderMap,
+) -> Result<Arc<str>, ApiError> {
+    let shown = shown(headers)?;
+    let is_a_workers = of_workers.is_some_and(|of_workers| bool::from(shown.ct_eq(of_workers.as_bytes())));
+    match tokens.who(shown) {
+        Some(actor) => Ok(actor),
+        None if is_a_workers && is_for_workers => Ok(WORKERS.into()),
+        None if is_a_workers => {
+            Err(ApiError::forbidden("the workers' token is good for the worker gateway only".into()))
+        }
+        None => Err(ApiError::unauthorized("this is not the token".into())),
+    }
+}
+
+/// The token that a request shows.
+fn shown(headers: &HeaderMap) -> Result<&[u8], ApiError> {
     let Some(shown) = headers.get(header::AUTHORIZATION) else {
         return Err(ApiError::unauthorized("a token is needed: send `Authorization: Bearer <token>`".into()));
     };
     let shown = shown.as_bytes();
     let scheme = shown.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
-    let is_right = scheme.is_some_and(|(_, shown)| bool::from(shown.trim_ascii().ct_eq(token.as_bytes())));
-    if is_right { Ok(()) } else { Err(ApiError::unauthorized("this is not the token".into())) }
+    let shown = scheme.map(|(_, shown)| shown.trim_ascii());
+    shown.ok_or_else(|| ApiError::unauthorized("a token is shown as `Authorization: Bearer <token>`".into()))
 }
 
 /// Without a token a browser must not be made to ask for somebody else: by a page of another origin, or by one whose
@@ -112,14 +143,12 @@ mod tests {
             ("[::]:7180", None, false),
             ("192.168.1.5:7180", None, false),
             ("0.0.0.0:7180", Some("s3cret"), true),
-            ("0.0.0.0:7180", Some(""), false),
-            ("127.0.0.1:7180", Some(" "), false),
-            ("127.0.0.1:7180", Some("two words"), false),
         ] {
-            let checked = check_exposure(address.parse().unwrap(), token);
+            let tokens = token.map(|token| Tokens::one(token).unwrap()).unwrap_or_default();
+            let checked = check_exposure(address.parse().unwrap(), &tokens);
             assert_eq!(checked.is_ok(), allowed, "{address} {token:?}: {checked:?}");
         }
-        let error = check_exposure("0.0.0.0:7180".parse().unwrap(), None).unwrap_err().to_string();
+        let error = check_exposure("0.0.0.0:7180".parse().unwrap(), &Tokens::default()).unwrap_err().to_string();
         assert!(error.contains("set a token") && error.contains("127.0.0.1:7180"), "{error}");
     }
 
@@ -129,6 +158,7 @@ mod tests {
 
     #[test]
     fn only_the_token_opens() {
+        let tokens = Tokens::one("s3cret").unwrap();
         for (shown, right) in [
             ("Bearer s3cret", true),
             ("bearer s3cret", true),
@@ -141,9 +171,28 @@ mod tests {
             ("s3cret", false),
             ("", false),
         ] {
-            assert_eq!(check_token("s3cret", &headers(&[("authorization", shown)])).is_ok(), right, "{shown:?}");
+            let checked = check_tokens(&tokens, None, false, &headers(&[("authorization", shown)]));
+            assert_eq!(checked.ok().as_deref(), right.then_some("api"), "{shown:?}");
         }
-        assert!(check_token("s3cret", &HeaderMap::new()).is_err());
+        assert!(check_tokens(&tokens, None, false, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn the_token_of_workers_opens_the_gateway_only() {
+        let tokens = Tokens::one("s3cret").unwrap();
+        let shown = |token: &str| headers(&[("authorization", &format!("Bearer {token}"))]);
+        for (token, is_for_workers, right) in [
+            ("s3cret", true, true),
+            ("s3cret", false, true),
+            ("w0rker", true, true),
+            ("w0rker", false, false),
+            ("other", true, false),
+            ("other", false, false),
+        ] {
+            let checked = check_tokens(&tokens, Some("w0rker"), is_for_workers, &shown(token));
+            assert_eq!(checked.is_ok(), right, "{token} {is_for_workers}");
+        }
+        assert!(check_tokens(&tokens, None, true, &shown("w0rker")).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use phasework_broker::gateway::wire::NO_SESSION;
 use phasework_workflows::definition::{Problem, Problems, Severity};
 use phasework_workflows::id::NameError;
 use serde::Serialize;
@@ -126,6 +127,21 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not-found", message)
     }
 
+    /// The session of the gateway that is asked about has ended, or never was.
+    pub(super) fn no_session(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, NO_SESSION, message)
+    }
+
+    /// The broker refuses, or something else is there already.
+    pub(super) fn refused(message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, "refused", message)
+    }
+
+    /// There are as many as there may be.
+    pub(super) fn too_many(message: String) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", message).with_header(header::RETRY_AFTER, RETRY_AFTER)
+    }
+
     pub(super) fn method_not_allowed(message: String) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message)
     }
@@ -145,7 +161,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
-    fn unavailable(message: String) -> Self {
+    pub(super) fn unavailable(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).with_header(header::RETRY_AFTER, RETRY_AFTER)
     }
 
@@ -165,6 +181,7 @@ impl From<EngineError> for ApiError {
             EngineError::Invalid(_) => Self::invalid(message),
             EngineError::InvalidDefinition(problems) => Self::invalid_definition(message, &problems),
             EngineError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message),
+            EngineError::Damaged(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", message),
             EngineError::Unavailable(_) => Self::unavailable(message),
         }
     }
@@ -200,6 +217,7 @@ mod tests {
             (EngineError::Invalid("x".into()), 400, "invalid"),
             (EngineError::InvalidDefinition(problems), 422, "invalid-definition"),
             (too_large, 413, "too-large"),
+            (EngineError::Damaged("x".into()), 500, "damaged"),
             (EngineError::Unavailable("x".into()), 503, "unavailable"),
         ] {
             let message = error.to_string();

@@ -31,26 +31,7 @@ impl<S: Send + Sync> FromRequest<S> for Text {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let asks_first = request.headers().contains_key(EXPECT);
-        let mut chunks = request.into_body().into_data_stream();
-        if announced.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
-            if !asks_first {
-                linger(chunks);
-            }
-            return Err(too_large());
-        }
-        let body = match tokio::time::timeout(BODY_TIMEOUT, read(&mut chunks)).await {
-            Ok(Ok(Some(body))) => body,
-            Ok(Ok(None)) => {
-                linger(chunks);
-                return Err(too_large());
-            }
-            Ok(Err(error)) => return Err(ApiError::malformed(format!("the body ended early: {error}"))),
-            Err(_) => {
-                return Err(ApiError::timeout(format!("the body did not come within {} s", BODY_TIMEOUT.as_secs())));
-            }
-        };
+        let body = read_body(request, MAX_BODY_BYTES).await?;
         let text = String::from_utf8(body).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             ApiError::malformed(format!("the body is no UTF-8 text: byte {at} cannot be read"))
@@ -59,17 +40,61 @@ impl<S: Send + Sync> FromRequest<S> for Text {
     }
 }
 
-/// Reads a body, and stops as soon as it is too large, with nothing.
-async fn read(chunks: &mut BodyDataStream) -> Result<Option<Vec<u8>>, axum::Error> {
+/// Reads a body of at most so many bytes.
+pub(super) async fn read_body(request: Request, most: usize) -> Result<Vec<u8>, ApiError> {
+    read_body_while(request, most, |_| Ok(())).await
+}
+
+/// Reads a body of at most so many bytes, for as long as there is room for the next so many of them.
+pub(super) async fn read_body_while(
+    request: Request,
+    most: usize,
+    has_room: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Vec<u8>, ApiError> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let asks_first = request.headers().contains_key(EXPECT);
+    let mut chunks = request.into_body().into_data_stream();
+    if announced.is_some_and(|length: u64| length > most as u64) {
+        if !asks_first {
+            linger(chunks);
+        }
+        return Err(too_large(most));
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, read(&mut chunks, most, has_room)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(Unread::Refused(refusal))) => {
+            linger(chunks);
+            Err(refusal)
+        }
+        Ok(Err(Unread::Broken(error))) => Err(ApiError::malformed(format!("the body ended early: {error}"))),
+        Err(_) => Err(ApiError::timeout(format!("the body did not come within {} s", BODY_TIMEOUT.as_secs()))),
+    }
+}
+
+/// Why there is no body.
+enum Unread {
+    /// It is not wanted.
+    Refused(ApiError),
+    /// It did not come.
+    Broken(axum::Error),
+}
+
+/// Reads a body, and stops as soon as it is too large, or there is no room for it.
+async fn read(
+    chunks: &mut BodyDataStream,
+    most: usize,
+    mut has_room: impl FnMut(usize) -> Result<(), ApiError>,
+) -> Result<Vec<u8>, Unread> {
     let mut read = Vec::new();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk?;
-        if read.len() + chunk.len() > MAX_BODY_BYTES {
-            return Ok(None);
+        let chunk = chunk.map_err(Unread::Broken)?;
+        if read.len() + chunk.len() > most {
+            return Err(Unread::Refused(too_large(most)));
         }
+        has_room(chunk.len()).map_err(Unread::Refused)?;
         read.extend_from_slice(&chunk);
     }
-    Ok(Some(read))
+    Ok(read)
 }
 
 /// Lets what is on its way come for a while after the answer: a caller whose connection is closed while it sends does
@@ -87,8 +112,8 @@ fn linger(mut chunks: BodyDataStream) {
     tokio::spawn(tokio::time::timeout(LINGER, pass_over));
 }
 
-fn too_large() -> ApiError {
-    ApiError::too_large(format!("a request's body may have {MAX_BODY_BYTES} bytes at most; this one has more"))
+fn too_large(most: usize) -> ApiError {
+    ApiError::too_large(format!("a request's body may have {most} bytes at most; this one has more"))
 }
 
 /// A body as a JSON object of one shape.

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json as Answer, Router};
 use metrics::gauge;
+use phasework_store::StoreError;
 use serde::Serialize;
 
 use super::Api;
@@ -46,14 +47,18 @@ async fn live() -> Answer<LiveView> {
 #[derive(Serialize)]
 struct ReadyView {
     ready: bool,
+    /// Said only of a program that has not begun to work.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    starting: bool,
     reasons: Vec<String>,
 }
 
 async fn ready(State(api): State<Api>) -> (StatusCode, Answer<ReadyView>) {
     let reasons = api.engine.readiness().await;
     let ready = reasons.is_empty();
+    let starting = !ready && api.engine.is_starting();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Answer(ReadyView { ready, reasons }))
+    (status, Answer(ReadyView { ready, starting, reasons }))
 }
 
 async fn show_metrics(State(api): State<Api>) -> Result<Response, ApiError> {
@@ -79,10 +84,14 @@ async fn gather(engine: &Engine) {
 }
 
 async fn count(engine: &Engine) -> Result<(), EngineError> {
-    engine.parts.store.check().await?;
+    let checked = match engine.parts.store.check().await {
+        Err(error) if !matches!(error, StoreError::Full(_)) => return Err(error.into()),
+        checked => checked, // one that is full can still be read
+    };
     let runs = engine.run_counts().await?;
     gauge!("phasework_runs", "state" => "live").set(runs.live as f64);
     gauge!("phasework_runs", "state" => "ended").set(runs.ended as f64);
     gauge!("phasework_dead_letters").set(engine.dead_count().await? as f64);
+    checked?;
     Ok(())
 }

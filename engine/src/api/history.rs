@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Json as Answer, Router};
 use phasework_workflows::Version;
-use phasework_workflows::id::{EntryNo, HandlerName, PhaseName, Revision};
+use phasework_workflows::id::{Attempt, EntryNo, HandlerName, PhaseName, Revision};
 use phasework_workflows::message::event::PhaseStatus;
 use phasework_workflows::run::{HandlerTally, HistoryEvent, HistoryKind, LostWhy, RunState};
 use phasework_workflows::time::Timestamp;
@@ -56,6 +56,9 @@ async fn list(
 struct HistoryView {
     n: u64,
     at: Timestamp,
+    /// Who brought it about; left out where that was not written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<String>,
     #[serde(flatten)]
     what: WhatView,
 }
@@ -78,6 +81,12 @@ enum WhatView {
         handler: HandlerName,
         version: Version,
     },
+    Listed {
+        entry: EntryNo,
+        handler: HandlerName,
+        attempt: Attempt,
+        jobs: u64,
+    },
     Finished {
         entry: EntryNo,
         status: PhaseStatus,
@@ -90,6 +99,9 @@ enum WhatView {
         entry: EntryNo,
         handler: HandlerName,
         jobs: u64,
+        /// Whether it is the making of their list.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        list: bool,
         why: LostWhy,
     },
     Paused {
@@ -129,18 +141,20 @@ enum WhatView {
 
 impl From<HistoryEvent> for HistoryView {
     fn from(event: HistoryEvent) -> Self {
+        let actor = event.actor().map(str::to_owned);
         let what = match event.what {
             HistoryKind::Started { revision } => WhatView::Started { revision },
             HistoryKind::Entered { entry, phase, from, on_error, nonce: _ } => {
                 WhatView::Entered { entry, phase, from, on_error }
             }
             HistoryKind::Pinned { entry, handler, version } => WhatView::Pinned { entry, handler, version },
+            HistoryKind::Listed { entry, handler, attempt, jobs } => WhatView::Listed { entry, handler, attempt, jobs },
             HistoryKind::Finished { entry, status, handlers } => {
                 let handlers = handlers.into_iter().map(TallyView::from).collect();
                 WhatView::Finished { entry, status, handlers }
             }
             HistoryKind::Halted { cause } => WhatView::Halted { error: CauseView::from(&cause) },
-            HistoryKind::Lost { entry, handler, jobs, why } => WhatView::Lost { entry, handler, jobs, why },
+            HistoryKind::Lost { entry, handler, jobs, list, why } => WhatView::Lost { entry, handler, jobs, list, why },
             HistoryKind::Paused { reason } => WhatView::Paused { reason },
             HistoryKind::Resumed { reason } => WhatView::Resumed { reason },
             HistoryKind::Retried { entry, jobs, reason } => WhatView::Retried { entry, jobs, reason },
@@ -152,7 +166,7 @@ impl From<HistoryEvent> for HistoryView {
             HistoryKind::Rerun { phase, reason } => WhatView::Rerun { phase, reason },
             HistoryKind::Ended { state, reason } => WhatView::Ended { state, reason },
         };
-        Self { n: event.n, at: event.at, what }
+        Self { n: event.n, at: event.at, actor, what }
     }
 }
 

@@ -2,20 +2,24 @@
 //! a call of [`Engine`], every answer a view. What callers send as data and get as output passes through untouched.
 //!
 //! In reading order: [`router`] puts the resources together; `extract` reads requests, `error` and `view` shape
-//! answers; `auth` says who may ask; `observe` counts and traces.
+//! answers; `auth` and `tokens` say who may ask; `observe` counts and traces. `gateway` lets workers reach the engine's broker.
 
 mod audit;
 mod auth;
+mod coordinators;
 mod dead;
 mod error;
 mod extract;
 mod failures;
+mod gateway;
 mod health;
 mod history;
 mod observe;
 mod orders;
+mod payloads;
 mod runs;
 mod server;
+mod tokens;
 mod view;
 mod wait;
 mod waiting;
@@ -24,7 +28,6 @@ mod workflows;
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::OriginalUri;
@@ -36,17 +39,20 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::{ExposureError, check_exposure};
 pub use extract::MAX_BODY_BYTES;
+pub use gateway::{GatewayConfig, Policy, gateway_router};
 pub use server::serve;
+pub use tokens::{MAX_TOKEN_NAME_BYTES, MAX_TOKENS, Tokens, TokensError};
 pub use wait::MAX_WAIT;
 
 use crate::engine::Engine;
 use error::ApiError;
+use gateway::Gateway;
 
 /// What the API needs besides the engine.
 #[derive(Clone, Default)]
 pub struct ApiConfig {
-    /// What callers have to show; without it everybody who can connect may do everything.
-    pub token: Option<Arc<str>>,
+    /// What callers have to show; without any everybody who can connect may do everything.
+    pub tokens: Tokens,
     /// What `/metrics` shows; without it there is no such page.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -54,7 +60,7 @@ pub struct ApiConfig {
 impl fmt::Debug for ApiConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let metrics = self.metrics.is_some();
-        f.debug_struct("ApiConfig").field("has_token", &self.token.is_some()).field("metrics", &metrics).finish()
+        f.debug_struct("ApiConfig").field("tokens", &self.tokens).field("metrics", &metrics).finish()
     }
 }
 
@@ -63,33 +69,46 @@ impl fmt::Debug for ApiConfig {
 struct Api {
     engine: Engine,
     config: ApiConfig,
+    gateway: Gateway,
 }
 
 /// The paths that are served, for whoever asks for another one.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 12] = [
     "/",
     "/v1/runs",
     "/v1/workflows",
     "/v1/workflows/validate",
     "/v1/workers",
+    "/v1/coordinators",
     "/v1/dead",
+    "/v1/gateway/sessions",
+    "/v1/gateway/publish",
     "/health/live",
     "/health/ready",
     "/metrics",
 ];
 
-/// All of the API, as a service.
+/// All of the API, as a service, with a worker gateway for whoever may use the API.
 pub fn router(engine: Engine, config: ApiConfig) -> Router {
+    router_with(engine, config, GatewayConfig::default())
+}
+
+/// All of the API, as a service.
+pub fn router_with(engine: Engine, config: ApiConfig, gateway: GatewayConfig) -> Router {
     let routes = Router::new()
         .merge(runs::routes())
         .merge(audit::routes())
         .merge(history::routes())
         .merge(orders::routes())
+        .merge(payloads::routes())
         .merge(workflows::routes())
         .merge(workers::routes())
+        .merge(coordinators::routes())
         .merge(dead::routes())
+        .merge(gateway::routes())
         .merge(health::routes());
-    around(routes, Api { engine, config })
+    let gateway = Gateway::of(&engine, gateway);
+    around(routes, Api { engine, config, gateway })
 }
 
 /// What every route has around it, the outermost last.
@@ -130,6 +149,7 @@ mod tests {
     use phasework_broker::memory::MemoryBroker;
     use phasework_store::memory::MemoryStore;
     use phasework_workflows::id::SystemIds;
+    use phasework_workflows::run::apply;
     use phasework_workflows::time::SystemClock;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -146,11 +166,13 @@ mod tests {
             broker: Arc::new(MemoryBroker::new()),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
+            decide: apply,
             config: Arc::new(EngineConfig::new("c1")),
         };
         let engine = start(parts).unwrap();
         let panics = get(async || -> &'static str { panic!("the secret of the house") });
-        let api = Api { engine: engine.engine().clone(), config: ApiConfig::default() };
+        let gateway = Gateway::of(engine.engine(), GatewayConfig::default());
+        let api = Api { engine: engine.engine().clone(), config: ApiConfig::default(), gateway };
         let router = around(Router::new().route("/panics", panics), api);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

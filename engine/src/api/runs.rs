@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json as Answer, Router};
+use axum::{Extension, Json as Answer, Router};
 use phasework_store::RunFilter;
 use phasework_workflows::Payload;
 use phasework_workflows::definition::Workflow;
@@ -16,11 +16,12 @@ use phasework_workflows::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
+use super::auth::Actor;
 use super::error::ApiError;
 use super::extract::{Json, Params, RunOfPath, page_length};
 use super::view::{RunView, SubmittedView};
 use super::wait::Wait;
-use crate::engine::{Engine, RunDetail, Submission, ToRun};
+use crate::engine::{Engine, Request, RunDetail, Submission, ToRun};
 use crate::registry::KnownWorker;
 
 /// The most runs on a page.
@@ -67,8 +68,16 @@ fn text_of(definition: &Payload) -> Result<String, ApiError> {
     }
 }
 
-async fn submit(State(api): State<Api>, wait: Wait, Json(request): Json<SubmitRequest>) -> Result<Response, ApiError> {
-    let accepted = api.engine.submit(request.submission()?).await?;
+async fn submit(
+    State(api): State<Api>,
+    Extension(Actor(actor)): Extension<Actor>,
+    headers: HeaderMap,
+    wait: Wait,
+    Json(request): Json<SubmitRequest>,
+) -> Result<Response, ApiError> {
+    let trace = headers.get("traceparent").and_then(|trace| trace.to_str().ok());
+    let asked = Request { trace, actor: Some(&actor) };
+    let accepted = api.engine.submit_as(request.submission()?, asked).await?;
     if wait.length.is_some() {
         let detail = wait.run(&api.engine, accepted.run).await?;
         return Ok(Answer(view(&api.engine, detail).await).into_response());

@@ -110,6 +110,9 @@ struct HandlerView {
     version: Option<Version>,
     #[serde(skip_serializing_if = "Option::is_none")]
     total: Option<u64>,
+    /// How many jobs its list has so far, while it makes that itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listed: Option<u64>,
     done: u64,
     failed: u64,
     retried: u64,
@@ -132,6 +135,7 @@ impl From<&HandlerEntry> for HandlerView {
             name: handler.name.clone(),
             version: handler.version.clone(),
             total: handler.total,
+            listed: handler.enumeration.filter(|_| handler.is_listing()).map(|enumeration| enumeration.jobs),
             done: handler.done,
             failed: handler.failed,
             retried: handler.retried,

@@ -62,6 +62,9 @@ fn one(
             None => format!("a worker that hosts {name}"),
         };
     };
+    if let Some(enumeration) = handler.enumeration.filter(|_| handler.is_listing()) {
+        return listing(handler, enumeration.jobs, head, is_hosted(name, version));
+    }
     if handler.total.is_none() {
         return format!("the list of jobs of {name} to be made");
     }
@@ -77,6 +80,23 @@ fn one(
     }
 }
 
+/// While a handler makes its list of jobs itself, that is what is out, or waits for another try.
+fn listing(handler: &HandlerEntry, listed: u64, head: &Head, is_hosted: bool) -> String {
+    let name = &handler.name;
+    match (handler.out, handler.waiting) {
+        (0, 0) => format!("the coordinator, to have {name} make its list of jobs"),
+        (0, _) => match head.wake_at.filter(|_| !head.awaits_worker) {
+            Some(at) => format!("a retry at {at} of {name}'s list of jobs"),
+            None => format!("a retry of {name}'s list of jobs"),
+        },
+        _ if is_hosted || handler.leased > 0 => format!("{name}'s list of jobs: {} so far", jobs(listed)),
+        _ => {
+            let version = handler.version.as_ref().map(|version| format!(" {version}")).unwrap_or_default();
+            format!("a worker that hosts {name}{version}, to make its list of jobs")
+        }
+    }
+}
+
 fn jobs(count: u64) -> String {
     if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
 }
@@ -84,9 +104,9 @@ fn jobs(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use phasework_workflows::definition::{Workflow, parse};
-    use phasework_workflows::id::RunId;
+    use phasework_workflows::id::{Nonce, RunId};
     use phasework_workflows::message::event::{PhaseStatus, StartRun};
-    use phasework_workflows::run::{Moment, start};
+    use phasework_workflows::run::{Enumeration, Moment, start};
     use phasework_workflows::time::Timestamp;
 
     use super::*;
@@ -108,6 +128,8 @@ mod tests {
             key: None,
             data: None,
             reply: None,
+            traceparent: None,
+            actor: None,
         };
         let mut head = start(
             workflow,
@@ -126,6 +148,12 @@ mod tests {
         head
     }
 
+    /// It makes its list itself, and has come to 12,000 jobs.
+    fn lists(handler: &mut HandlerEntry, out: u64, waiting: u64) {
+        let list = Enumeration { list: Some(Nonce(7)), jobs: 12_000, bytes: 9 };
+        (handler.total, handler.enumeration, handler.out, handler.waiting) = (None, Some(list), out, waiting);
+    }
+
     fn check(head: &Head, workflow: &Workflow, is_hosted: bool, expected: Option<&str>) {
         let words = waiting_for(head, workflow.phase(&head.entry.phase), &|_, _| is_hosted);
         assert_eq!(words.as_deref(), expected);
@@ -137,12 +165,18 @@ mod tests {
         let (none, unpinned): (Change, Change) = (|_| {}, |handler| handler.version = None);
         let unlisted: Change = |handler| handler.total = None;
         let out: Change = |handler| (handler.total, handler.out) = (Some(5), 2);
+        let listing: Change = |handler| lists(handler, 1, 0);
+        let (list_again, list_due): (Change, Change) = (|handler| lists(handler, 0, 1), |handler| lists(handler, 0, 0));
         let retry: Change = |handler| handler.waiting = 1;
-        let rows: [(&[&str], Change, bool, &str); 9] = [
+        let rows: [(&[&str], Change, bool, &str); 13] = [
             (&["A"], unpinned, true, "a worker that hosts A"),
             (&["B"], unpinned, true, "a worker that hosts B ~> 1.2"),
             (&["A", "B"], unpinned, true, "a worker that hosts A; a worker that hosts B ~> 1.2"),
             (&["A"], unlisted, true, "the list of jobs of A to be made"),
+            (&["A"], listing, true, "A's list of jobs: 12000 jobs so far"),
+            (&["A"], listing, false, "a worker that hosts A 1.2.3, to make its list of jobs"),
+            (&["A"], list_again, true, "a retry at 1970-01-01T00:00:09.000Z of A's list of jobs"),
+            (&["A"], list_due, true, "the coordinator, to have A make its list of jobs"),
             (&["A"], out, true, "2 jobs of A 1.2.3, queued or under way"),
             (&["A"], out, false, "a worker that hosts A 1.2.3, for 2 jobs in its queue"),
             (&["A"], retry, true, "a retry at 1970-01-01T00:00:09.000Z of 1 job of A"),

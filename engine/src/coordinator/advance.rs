@@ -1,4 +1,4 @@
-//! Advancing runs: load, apply, answer, commit. The only caller of `apply`.
+//! Advancing runs: load, decide, answer, commit. Nobody else has anything decided about a run.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -7,14 +7,18 @@ use phasework_store::{Commit, CommitError, RunIndex, StoreError, StoredRun};
 use phasework_workflows::Payload;
 use phasework_workflows::id::RunId;
 use phasework_workflows::message::event::{Refused, ReplyTo, StartRun};
-use phasework_workflows::run::{Delta, Effect, Event, Head, Moment, Question, Step, apply, start};
+use phasework_workflows::run::{Delta, Effect, Event, Head, Ignored, Moment, Question, Step, start};
 use phasework_workflows::time::Timestamp;
 
 use super::answer::{Answer, answer_for_no_run, answer_of, refused};
 use super::hot::{HotRun, HotRuns};
 use super::intake::{Happening, What};
-use super::outside;
+use super::{lists, outside};
 use crate::engine::Engine;
+
+/// Why a retry is refused.
+const NOT_RECORDED: &str = "it halted under an earlier version, which did not record which jobs failed, so that they cannot \
+    be tried again: rerun enters the phase anew";
 
 /// How often a run is loaded and applied anew because somebody else changed it in between.
 const CONFLICTS: u32 = 8;
@@ -65,7 +69,7 @@ pub(super) async fn advance(
         if left.is_empty() {
             return Ok(advanced);
         }
-        let mut loaded = load(engine, hot, &left).await?;
+        let mut loaded = load(engine, hot, &left, happenings).await?;
         let mut turned = Vec::new();
         for &run in &left {
             let happened = &happenings[&run];
@@ -102,6 +106,7 @@ async fn load(
     engine: &Engine,
     hot: &mut HotRuns,
     runs: &BTreeSet<RunId>,
+    happenings: &BTreeMap<RunId, Vec<Happening>>,
 ) -> Result<BTreeMap<RunId, Result<HotRun, String>>, StoreError> {
     let missing: Vec<_> = runs.iter().copied().filter(|&run| !hot.contains(run)).collect();
     let mut loaded: BTreeMap<_, _> = runs.iter().filter_map(|&run| hot.take(run).map(|hot| (run, Ok(hot)))).collect();
@@ -111,7 +116,11 @@ async fn load(
     for (run, stored) in load_each(engine, missing).await? {
         let read = match stored {
             Ok(None) => continue,
-            Ok(Some(stored)) => read(engine, stored).await?.and_then(HotRun::adds_up),
+            Ok(Some(stored)) => {
+                let is_forced = happenings[&run].iter().any(Happening::is_forced_cancel);
+                let read = read(engine, stored).await?;
+                if is_forced { read.map(HotRun::adds_up_or_not) } else { read.and_then(HotRun::adds_up) }
+            }
             Err(reason) => Err(reason),
         };
         let read = read.map(|mut read| {
@@ -179,7 +188,14 @@ async fn turn(
     advanced: &mut Advanced,
 ) -> Result<Option<Turned>, StoreError> {
     let mut turned = loaded.map(|hot| Turned::new(hot, None));
+    let mut passed_over = 0;
     for happening in happened {
+        // Nothing but an order to end by force can be carried out for a run that is damaged.
+        let damage = turned.as_ref().and_then(|turned| turned.hot.damage.as_ref());
+        if let Some(reason) = damage.filter(|_| !happening.is_forced_cancel()) {
+            advanced.refuse(happening, refused("damaged", format!("run {run}: {reason}")));
+            continue;
+        }
         let changed = match (&happening.what, &mut turned) {
             (What::Start(order), None) => match begin(engine, order).await? {
                 Ok(begun) => {
@@ -193,15 +209,26 @@ async fn turn(
             },
             (What::Start(_), Some(_)) => false,
             (What::Event(event), Some(turned)) => match step(engine, turned, event.clone()).await? {
-                Ok(changed) => changed,
+                Ok(changed) => {
+                    if changed && turned.hot.damage.take().is_some() {
+                        tracing::warn!(%run, "a damaged run was ended by force");
+                    }
+                    changed
+                }
                 Err(refused) => {
-                    advanced.refuse(happening, refused);
+                    // What was only remembered is looked at as the store has it before that is said.
+                    turned.ignored = true;
+                    match &happening.reply {
+                        Some(reply) => turned.answers.push((reply.clone(), Answer::Refused(refused))),
+                        None => advanced.refuse(happening, refused),
+                    }
                     continue;
                 }
             },
             (What::Event(_), None) => {
                 // Outcomes of a run that is gone are nobody's fault; only who asks is told.
                 metrics::counter!("phasework_events_ignored_total", "reason" => "unknown-run").increment(1);
+                passed_over += 1;
                 if let Some(reply) = &happening.reply {
                     advanced.answers.push((reply.clone(), answer_for_no_run(&happening.what, run)));
                 }
@@ -215,6 +242,9 @@ async fn turn(
             let answer = answer_of(&happening.what, &run.head, &run.jobs, changed, engine.parts.clock.now());
             turned.answers.push((reply.clone(), answer));
         }
+    }
+    if passed_over > 0 {
+        tracing::info!(%run, events = passed_over, "what happened to a run that is not there is passed over");
     }
     Ok(turned)
 }
@@ -251,25 +281,32 @@ async fn step(engine: &Engine, turned: &mut Turned, event: Event) -> Result<Resu
     if let Some(Err(words)) = given.as_ref().map(|data| data.check(limit)) {
         return Ok(Err(refused("too-large", format!("run data {words}"))));
     }
-    let step = apply(&workflow, &mut turned.hot.run, &event, moment(engine, turned.hot.listening_since));
+    let decide = engine.parts.decide;
+    let step = decide(&workflow, &mut turned.hot.run, &event, moment(engine, turned.hot.listening_since));
+    if let Step::Changed { .. } = &step {
+        lists::put_page(engine, &turned.hot.run.head, &event).await?;
+    }
     if let (Some(data), Step::Changed { .. }) = (given, &step) {
         turned.hot.data = None;
         turned.hot.keep_data(Some(data.clone()));
         turned.data = Some(data);
     }
-    follow(engine, turned, step).await.map(Ok)
+    Ok(match follow(engine, turned, step).await? {
+        Some(Ignored::NotRecorded) => Err(refused("not-recorded", NOT_RECORDED.to_owned())),
+        ignored => Ok(ignored.is_none()),
+    })
 }
 
-/// Collects the effects of a step, answers its questions, and applies the answers, until nothing is asked any more.
-async fn follow(engine: &Engine, turned: &mut Turned, first: Step) -> Result<bool, StoreError> {
+/// Collects the effects of a step, answers its questions, and applies the answers, until nothing is asked any more. Why
+/// nothing changed, if so.
+async fn follow(engine: &Engine, turned: &mut Turned, first: Step) -> Result<Option<Ignored>, StoreError> {
     let workflow = Arc::clone(&turned.hot.workflow);
     let mut asked: VecDeque<Question> = VecDeque::new();
-    let mut changed = false;
+    let ignored = if let Step::Ignored(reason) = &first { Some(*reason) } else { None };
     let mut step = Some(first);
     loop {
         match step.take() {
             Some(Step::Changed { effects, questions }) => {
-                changed = true;
                 turned.effects.extend(effects);
                 asked.extend(questions);
             }
@@ -278,9 +315,10 @@ async fn follow(engine: &Engine, turned: &mut Turned, first: Step) -> Result<boo
             }
             None => {}
         }
-        let Some(question) = asked.pop_front() else { return Ok(changed) };
+        let Some(question) = asked.pop_front() else { return Ok(ignored) };
         let answer = outside::answer(engine, &mut turned.hot, question, turned.data.as_ref()).await?;
-        step = Some(apply(&workflow, &mut turned.hot.run, &answer, moment(engine, turned.hot.listening_since)));
+        let decide = engine.parts.decide;
+        step = Some(decide(&workflow, &mut turned.hot.run, &answer, moment(engine, turned.hot.listening_since)));
     }
 }
 

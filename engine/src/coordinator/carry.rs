@@ -78,6 +78,10 @@ impl Owner {
     ) -> Result<Result<Finished, StoreError>, Stopped> {
         let Advanced { mut runs, answers, unfit, damaged } = advanced;
         let until = self.engine.parts.clock.now().plus(SHUN);
+        // One that was damaged may have been ended by force.
+        for hot in &runs {
+            self.shunned.remove(&hot.run.head.id);
+        }
         self.shunned.extend(damaged.into_iter().map(|run| (run, until)));
         let made = outbox::messages(&self.engine, &self.packing, &mut self.pages, &mut runs).await;
         let (messages, unreadable) = match made {

@@ -15,6 +15,9 @@ use phasework_workflows::time::Timestamp;
 /// Run data up to this size is kept with the run; larger data is read again whenever it is needed.
 const DATA_KEPT: usize = 8 * 1024;
 
+/// Of so many runs that are not in memory it is known what is left of their outboxes.
+const LEFT_KEPT: usize = 4096;
+
 /// A run in memory.
 #[derive(Clone, Debug)]
 pub(super) struct HotRun {
@@ -34,6 +37,8 @@ pub(super) struct HotRun {
     pub(super) published: Vec<RunVersion>,
     /// Since when its owner has been hearing all that there is to hear of it.
     pub(super) listening_since: Timestamp,
+    /// What is wrong with it, so that it can only be ended by force.
+    pub(super) damage: Option<String>,
     /// Whether it was kept in memory, so that the store may know better by now.
     pub(super) is_guess: bool,
     used: u64,
@@ -51,6 +56,7 @@ impl HotRun {
             outbox: Vec::new(),
             published: Vec::new(),
             listening_since: Timestamp::default(),
+            damage: None,
             is_guess: false,
             used: 0,
         };
@@ -84,9 +90,16 @@ impl HotRun {
             outbox,
             published: Vec::new(),
             listening_since: Timestamp::default(),
+            damage: None,
             is_guess: false,
             used: 0,
         })
+    }
+
+    /// This run, noting it when its jobs are not what its head counts.
+    pub(super) fn adds_up_or_not(mut self) -> Self {
+        self.damage = check_jobs(&self.workflow, &self.run).err().map(|broken| format!("damaged state: {broken}"));
+        self
     }
 
     /// This run, when its jobs are what its head counts: with others, nothing could be relied upon.
@@ -112,6 +125,8 @@ pub(super) struct HotRuns {
     runs: BTreeMap<RunId, HotRun>,
     /// Of runs that are not in memory: versions that are published and may still stand in the stored outbox.
     published: BTreeMap<RunId, Vec<RunVersion>>,
+    /// Of runs that are not in memory: what is left of their outboxes, where some of it is published.
+    left: BTreeMap<RunId, Vec<(RunVersion, Vec<Effect>)>>,
     limit: usize,
     uses: u64,
     /// Since when the queue serves whoever keeps them.
@@ -121,7 +136,14 @@ pub(super) struct HotRuns {
 impl HotRuns {
     pub(super) const fn new(limit: usize) -> Self {
         let listening_since = Timestamp::from_millis(0);
-        Self { runs: BTreeMap::new(), published: BTreeMap::new(), limit, uses: 0, listening_since }
+        Self {
+            runs: BTreeMap::new(),
+            published: BTreeMap::new(),
+            left: BTreeMap::new(),
+            limit,
+            uses: 0,
+            listening_since,
+        }
     }
 
     pub(super) fn contains(&self, run: RunId) -> bool {
@@ -134,15 +156,28 @@ impl HotRuns {
     }
 
     /// Lets go of a run, but not of what is known to be published of it: that must not be taken for something that was
-    /// left behind when the run is loaded again.
+    /// left behind when the run is loaded again. Otherwise an announcement that changes nothing, of a run whose outbox
+    /// cannot be sent whole, would be heard, and have the run loaded, and be sent again, without end.
     pub(super) fn let_go(&mut self, hot: HotRun) {
+        let run = hot.run.head.id;
         if !hot.published.is_empty() {
-            self.published.entry(hot.run.head.id).or_default().extend(hot.published);
+            self.published.entry(run).or_default().extend(hot.published);
+        }
+        if !hot.outbox.is_empty() {
+            self.left.insert(run, hot.outbox);
+        }
+        if self.left.len() > LEFT_KEPT {
+            self.left.pop_first(); // it is sent whole again, which does no harm once
         }
     }
 
     /// Takes what is known to be published out of the outbox of a run that was loaded.
     pub(super) fn recall(&mut self, hot: &mut HotRun) {
+        for (version, left) in self.left.remove(&hot.run.head.id).unwrap_or_default() {
+            if let Some((_, effects)) = hot.outbox.iter_mut().find(|(stored, _)| *stored == version) {
+                *effects = left;
+            }
+        }
         let Some(mut published) = self.published.remove(&hot.run.head.id) else { return };
         published.retain(|version| hot.outbox.iter().any(|(stored, _)| stored == version));
         hot.outbox.retain(|(version, _)| !published.contains(version));
@@ -191,5 +226,36 @@ impl HotRuns {
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.published.clear();
+        self.left.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phasework_workflows::testkit::{Harness, final_phase, handler, phase, workflow};
+
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_not_sent_again_when_a_run_is_loaded() {
+        let work = phase("work").to("end").handler(handler("a").count(2));
+        let harness = Harness::start(workflow("small").phase(work).phase(final_phase("end")).build());
+        let effects: Vec<_> = (1..4).map(|entry| Effect::CancelJobs { entry }).collect();
+        let loaded = || HotRun {
+            outbox: vec![(1, effects.clone()), (2, effects.clone()), (3, effects.clone())],
+            ..HotRun::new(harness.run.clone(), Arc::clone(&harness.workflow), None)
+        };
+        let mut hot = loaded();
+        hot.outbox.remove(0);
+        hot.outbox[0].1.truncate(1);
+        hot.published = vec![1];
+        let left = hot.outbox.clone();
+        let mut runs = HotRuns::new(1);
+        runs.let_go(hot);
+        let mut again = loaded();
+        runs.recall(&mut again);
+        assert_eq!((again.outbox, again.published), (left, vec![1]));
+        runs.recall(&mut loaded()); // known once only
+        assert_eq!(runs.published_elsewhere() + runs.left.len(), 0);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use phasework_broker::{Address, Delivery, Message};
+use phasework_broker::{Address, Broker, Delivery, Message};
 use phasework_workflows::id::{HandlerName, RunId};
 use phasework_workflows::message::event::{Controls, PhasesFinished, ReplyTo, StartRun, StartRuns, Tick};
 use phasework_workflows::message::lease::{LeaseGroup, Leases};
+use phasework_workflows::message::listing::{JobsListed, MAX_PAGE_JOBS};
 use phasework_workflows::message::outcome::{JobError, JobsFinished, Outcome, OutcomeGroup, Status};
 use phasework_workflows::message::probe::{Probe, ProbesReturned};
 use phasework_workflows::message::{BadItem, Batch, Body, DecodeError, decode, decode_batch};
@@ -17,13 +18,35 @@ use crate::engine::Parts;
 /// The longest error message of a job that is kept, in bytes.
 const MAX_ERROR_BYTES: usize = 8 * 1024;
 
+/// What the queues are called that workers are answered at: those of their own. Coordinators may publish to any queue
+/// there is, so whoever could name another one would have them do it.
+struct OwnQueues {
+    prefix: String,
+}
+
+impl OwnQueues {
+    fn of(broker: &dyn Broker) -> Self {
+        Self { prefix: broker.name_of(&Address::Private("worker.".into())) }
+    }
+
+    /// Where a worker is answered, if that is a queue of a worker's own.
+    fn only(&self, reply: Option<ReplyTo>) -> Option<ReplyTo> {
+        let reply = reply?;
+        let is_own = reply.queue.strip_prefix(&*self.prefix).is_some_and(|id| !id.is_empty());
+        if !is_own {
+            tracing::debug!(queue = &*reply.queue, "not answered: that is no worker's own queue");
+        }
+        is_own.then_some(reply)
+    }
+}
+
 /// What a batch of deliveries says.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
     /// What happened, by run, in the order in which it came.
     pub(super) happenings: BTreeMap<RunId, Vec<Happening>>,
-    /// Dead letters to be published before the deliveries are acknowledged.
-    pub(super) dead: Vec<Message>,
+    /// Dead letters, each with the place of the delivery that is acknowledged once it is published.
+    pub(super) dead: Vec<(usize, Message)>,
     /// What was said about how long jobs take.
     pub(super) services: Vec<Service>,
     /// The ticks of coordinators.
@@ -58,33 +81,55 @@ pub(super) struct Service {
     pub(super) total_us: u64,
 }
 
+impl Happening {
+    /// Whether it is an order to end the run without a look at its jobs.
+    pub(super) fn is_forced_cancel(&self) -> bool {
+        matches!(&self.what, What::Event(Event::Control(control)) if control.is_forced_cancel())
+    }
+}
+
 impl Intake {
     /// Reads deliveries that came from the coordinator queue `queue`.
     pub(super) fn read(parts: &Parts, queue: u16, deliveries: &[Delivery]) -> Self {
         let mut intake = Self::default();
+        let (max, own) = (parts.config.max_payload_bytes, OwnQueues::of(&*parts.broker));
         for (place, delivery) in deliveries.iter().enumerate() {
-            match intake.read_one(place, delivery, parts.config.max_payload_bytes) {
+            match intake.read_one(place, delivery, max, &own) {
                 Ok(bad) => {
                     for BadItem { body, reason } in bad {
                         let item = Delivery { body: body.into(), ..delivery.clone() };
-                        intake.dead.push(dead::letter(parts, &Address::Coordinator(queue), &item, reason.to_string()));
+                        let letter = dead::letter(parts, &Address::Coordinator(queue), &item, reason.to_string());
+                        intake.dead.push((place, letter));
                     }
                 }
                 Err(reason) => {
-                    intake.dead.push(dead::letter(parts, &Address::Coordinator(queue), delivery, reason.to_string()));
+                    let letter = dead::letter(parts, &Address::Coordinator(queue), delivery, reason.to_string());
+                    intake.dead.push((place, letter));
                 }
             }
         }
         intake
     }
 
-    fn read_one(&mut self, place: usize, delivery: &Delivery, max: usize) -> Result<Vec<BadItem>, DecodeError> {
+    fn read_one(
+        &mut self,
+        place: usize,
+        delivery: &Delivery,
+        max: usize,
+        own: &OwnQueues,
+    ) -> Result<Vec<BadItem>, DecodeError> {
         let body = &delivery.body;
         match &*delivery.kind {
             JobsFinished::KIND => self.each::<JobsFinished>(body, place, |intake, group| intake.outcomes(group, max)),
+            JobsListed::KIND => {
+                let (run, what, reply) = listed(decode::<JobsListed>(body)?, max);
+                let reply = own.only(reply);
+                self.happenings.entry(run).or_default().push(Happening { what, reply, delivery: Some(place) });
+                Ok(Vec::new())
+            }
             Leases::KIND => self.each::<Leases>(body, place, |_, group| {
                 let LeaseGroup { run, entry, nonce, handler, worker: _, reply, leases } = group;
-                (run, What::Event(Event::Leases { entry, nonce, handler, leases }), Some(reply))
+                (run, What::Event(Event::Leases { entry, nonce, handler, leases }), own.only(Some(reply)))
             }),
             ProbesReturned::KIND => self.each::<ProbesReturned>(body, place, |_, probe| {
                 let Probe { run, entry, nonce, handler, coordinator: _, sent_at } = probe;
@@ -111,8 +156,8 @@ impl Intake {
             other => Err(DecodeError::Malformed {
                 kind: "coordinator event",
                 message: format!(
-                    "its type is `{other}`; known are JobsFinished, Leases, ProbeReturned, PhaseFinished, StartRun, \
-                     Control and Tick"
+                    "its type is `{other}`; known are JobsFinished, JobsListed, Leases, ProbeReturned, \
+                     PhaseFinished, StartRun, Control and Tick"
                 ),
             }),
         }
@@ -143,6 +188,22 @@ impl Intake {
     }
 }
 
+/// A page of a list, held to the limits, whatever worker it came from: one that is too long, or has a job that is too
+/// large or nested too deep, fails the making of its list for good, if it is of the list that is taken.
+fn listed(page: JobsListed, max: usize) -> (RunId, What, Option<ReplyTo>) {
+    let JobsListed { run, entry, nonce, handler, attempt, list, first, items, worker: _, reply } = page;
+    let unfit = if !list.is_whole() {
+        Some(format!("{} is no number for a list: it has to be below 2^53", list.0))
+    } else if items.len() > MAX_PAGE_JOBS {
+        Some(format!("a page of its list has more than {MAX_PAGE_JOBS} jobs"))
+    } else {
+        let unfit = items.iter().enumerate().find_map(|(at, item)| item.check(max).err().map(|words| (at, words)));
+        unfit.map(|(at, words)| format!("job {} of its list {words}", first.saturating_add(at as u64)))
+    };
+    let items = unfit.map_or(Ok(items), |words| Err(JobError::new("output", words).for_good()));
+    (run, What::Event(Event::JobsListed { entry, nonce, handler, attempt, list, first, items }), reply)
+}
+
 /// Holds an outcome to the limits, whatever worker it came from: an output that is too large or nested too
 /// deep is a failure for good.
 fn limit(outcome: &mut Outcome, max: usize) {
@@ -157,5 +218,51 @@ fn limit(outcome: &mut Outcome, max: usize) {
         let end = (0..=MAX_ERROR_BYTES).rev().find(|&end| error.message.is_char_boundary(end)).unwrap_or(0);
         error.message.truncate(end);
         error.message.push('…');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phasework_workflows::Payload;
+    use phasework_workflows::id::Nonce;
+
+    use super::*;
+
+    /// What is said of a page with these items, and whether its maker is answered.
+    fn taken(list: u64, items: Vec<Payload>) -> (String, bool) {
+        let page = JobsListed {
+            run: "0199a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5b".parse().unwrap(),
+            entry: 1,
+            nonce: Nonce(5),
+            handler: HandlerName::new("a").unwrap(),
+            attempt: 2,
+            list: Nonce(list),
+            first: 10,
+            items,
+            worker: None,
+            reply: Some(ReplyTo { queue: "phasework.worker.7".into(), correlation_id: None }),
+        };
+        let (_, what, reply) = listed(page, 100);
+        let What::Event(Event::JobsListed { attempt: 2, first: 10, items, .. }) = what else { panic!("{what:?}") };
+        (
+            items.map_or_else(|unfit| format!("{} {}", unfit.retry, unfit.message), |items| items.len().to_string()),
+            reply.is_some(),
+        )
+    }
+
+    #[test]
+    fn a_page_beyond_the_limits_stays_a_page_of_its_list() {
+        let small = || Payload::from_json("0".into()).unwrap();
+        let large = Payload::of(&"x".repeat(200)).unwrap();
+        for (list, items, expected) in [
+            (7, vec![small(); 3], "3"),
+            (7, vec![small(); MAX_PAGE_JOBS], "65536"),
+            (7, vec![small(); MAX_PAGE_JOBS + 1], "false a page of its list has more than 65536 jobs"),
+            (7, vec![small(), large], "false job 11 of its list is 202 bytes long"),
+            (1 << 53, vec![small()], "false 9007199254740992 is no number for a list"),
+        ] {
+            let (words, is_answered) = taken(list, items);
+            assert!(words.starts_with(expected) && is_answered, "{words}");
+        }
     }
 }

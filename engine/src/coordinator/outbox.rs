@@ -12,13 +12,13 @@ use phasework_workflows::message::job::{CancelJobs, CanceledEntry, InputSource, 
 use phasework_workflows::message::notice::{Lifecycle, LifecycleEvent};
 use phasework_workflows::message::probe::{Probe, Probes};
 use phasework_workflows::message::{Body, encode};
-use phasework_workflows::run::{Dispatch, Effect, JobTicket, RunState};
+use phasework_workflows::run::{Dispatch, Effect, HandlerEntry, JobTicket, RunState};
 use phasework_workflows::time::Timestamp;
 use phasework_workflows::{Payload, Version};
 
 use super::hot::HotRun;
-use super::outside;
 use super::packing::{MAX_PACK_BYTES, Packing};
+use super::{lists, outside};
 use crate::engine::Engine;
 
 /// How many ends of phases go in one message.
@@ -61,7 +61,13 @@ pub(super) async fn messages(
                     let probe = Probed { entry, nonce, phase, handler, version, sent_at };
                     letters.probe(hot, probe);
                 }
-                Effect::Announce(finished) => letters.announcements.push(finished),
+                Effect::Announce(finished) => {
+                    if let (Some(tracer), Some(traceparent)) = (&engine.parts.config.tracer, &hot.run.head.traceparent)
+                    {
+                        tracer.phase_finished(traceparent, &hot.run.head.workflow, &finished);
+                    }
+                    letters.announcements.push(finished);
+                }
                 Effect::Tell(event) => {
                     log(&event);
                     let to = Address::Events(event.routing_key().into());
@@ -184,17 +190,25 @@ impl Letters {
             workflow: hot.run.head.workflow.clone(),
             phase: dispatch.phase.clone(),
             entry: dispatch.entry,
-            nonce: dispatch.nonce,
+            nonce: if dispatch.enumerate { dispatch.nonce.of_lists() } else { dispatch.nonce },
             handler: dispatch.name.clone(),
             version: dispatch.version.clone(),
             coordinator: hot.run.head.id.shard().queue(self.queues),
             timeout: spec.timeout,
             max_attempts: spec.retry.max_attempts,
-            input: if spec.for_each.is_some() { InputSource::Index } else { InputSource::Data },
+            input: if spec.has_list() && !dispatch.enumerate { InputSource::Index } else { InputSource::Data },
+            enumerate: dispatch.enumerate,
+            traceparent: hot.run.head.traceparent.clone(),
             data: outside::data(engine, hot).await?,
             range: None,
             jobs: Vec::new(),
         };
+        let listing = hot.run.head.entry.handlers.get(usize::from(dispatch.handler));
+        // A list that was sealed meanwhile is not asked for again.
+        if dispatch.enumerate && !listing.is_some_and(HandlerEntry::is_listing) {
+            return Ok(());
+        }
+        let inputs = listing.map_or(dispatch.nonce, |handler| handler.inputs_under(dispatch.nonce));
         let size = packing.size(&dispatch.name);
         tracing::debug!(
             run = %group.run, phase = %group.phase, handler = %group.handler, jobs = dispatch.len(), pack = size,
@@ -204,13 +218,15 @@ impl Letters {
         if dispatch.stored_inputs {
             for index in first..first + count {
                 let ticket = JobTicket { index, attempt: 1, tried: 1, alone: false };
-                self.ticket(engine, pages, &queue, &group, dispatch, ticket, size).await?;
+                self.ticket(engine, pages, &queue, &group, (dispatch, inputs), (ticket, None), size).await?;
             }
         } else {
             self.ranges(&queue, &group, first, count, size);
         }
         for &ticket in &dispatch.again {
-            self.ticket(engine, pages, &queue, &group, dispatch, ticket, size).await?;
+            let jobs = hot.run.jobs.get(usize::from(dispatch.handler));
+            let details = jobs.and_then(|jobs| jobs.exception(ticket.index)?.details.clone());
+            self.ticket(engine, pages, &queue, &group, (dispatch, inputs), (ticket, details), size).await?;
         }
         Ok(())
     }
@@ -248,20 +264,20 @@ impl Letters {
         pages: &mut Pages,
         queue: &Arc<str>,
         group: &JobGroup,
-        dispatch: &Dispatch,
-        ticket: JobTicket,
+        (dispatch, inputs): (&Dispatch, Nonce),
+        (ticket, details): (JobTicket, Option<Payload>),
         size: usize,
     ) -> Result<(), StoreError> {
         let input = if dispatch.stored_inputs {
-            match pages.input(engine, group.run, dispatch, ticket.index).await? {
+            match pages.input(engine, group.run, (dispatch, inputs), ticket.index).await? {
                 Some(input) => Some(input),
                 None => return Ok(()), // forgotten: the entry is over
             }
         } else {
             None
         };
-        let bytes = input.as_ref().map_or(64, |input| input.len() + 64);
-        let job = Job { index: ticket.index, attempt: ticket.attempt, tried: ticket.tried, input };
+        let bytes = [&input, &details].into_iter().flatten().map(Payload::len).sum::<usize>() + 64;
+        let job = Job { index: ticket.index, attempt: ticket.attempt, tried: ticket.tried, input, details };
         if ticket.alone {
             let alone = Jobs { groups: vec![JobGroup { jobs: vec![job], ..group.clone() }] };
             self.others.push(message(Address::Jobs(Arc::clone(queue)), &alone));
@@ -332,27 +348,37 @@ impl Pages {
         &mut self,
         engine: &Engine,
         run: RunId,
-        dispatch: &Dispatch,
+        (dispatch, nonce): (&Dispatch, Nonce),
         index: JobIndex,
     ) -> Result<Option<Payload>, StoreError> {
-        let page = index / PAGE_JOBS;
-        let key = (run, dispatch.entry, dispatch.nonce, dispatch.handler, page);
-        let kept = self.0.iter().rev().find(|(kept, _)| *kept == key).map(|(_, page)| Arc::clone(page));
-        let inputs = match kept {
-            Some(inputs) => inputs,
-            None => {
-                let (entry, nonce, handler) = (dispatch.entry, dispatch.nonce, dispatch.handler);
-                let Some(inputs) = engine.parts.store.inputs(run, entry, nonce, handler, page).await? else {
-                    return Ok(None);
-                };
-                if self.0.len() >= PAGES_KEPT {
-                    self.0.remove(0);
-                }
-                let inputs = Arc::new(inputs);
-                self.0.push((key, Arc::clone(&inputs)));
-                inputs
+        let key = |page| (run, dispatch.entry, nonce, dispatch.handler, page);
+        let at = |page: &[Payload], place: u64| usize::try_from(place).ok().and_then(|at| page.get(at)).cloned();
+        if nonce == dispatch.nonce {
+            let page = self.page(engine, key(index / PAGE_JOBS)).await?;
+            return Ok(page.and_then(|page| at(&page, index % PAGE_JOBS)));
+        }
+        for first in lists::places_of(index) {
+            let Some(block) = self.page(engine, key(first)).await? else { return Ok(None) };
+            if let Some(input) = at(&block, index - first) {
+                return Ok(Some(input));
             }
-        };
-        Ok(usize::try_from(index % PAGE_JOBS).ok().and_then(|place| inputs.get(place)).cloned())
+        }
+        Ok(None)
+    }
+
+    /// A page of inputs; `None` when it is gone.
+    async fn page(&mut self, engine: &Engine, key: PageKey) -> Result<Option<Arc<Vec<Payload>>>, StoreError> {
+        let kept = self.0.iter().rev().find(|(kept, _)| *kept == key).map(|(_, page)| Arc::clone(page));
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        let (run, entry, nonce, handler, page) = key;
+        let Some(inputs) = engine.parts.store.inputs(run, entry, nonce, handler, page).await? else { return Ok(None) };
+        if self.0.len() >= PAGES_KEPT {
+            self.0.remove(0);
+        }
+        let inputs = Arc::new(inputs);
+        self.0.push((key, Arc::clone(&inputs)));
+        Ok(Some(inputs))
     }
 }

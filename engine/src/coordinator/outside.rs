@@ -2,10 +2,12 @@
 
 use phasework_store::{PAGE_JOBS, StoreError};
 use phasework_workflows::Payload;
-use phasework_workflows::definition::{ForEach, HandlerSpec, Reads, Scope};
+use phasework_workflows::definition::{ForEach, Reads, Scope};
 use phasework_workflows::message::outcome::JobError;
-use phasework_workflows::run::{EntryOutputs, Event, HandlerOutputs, Head, Listing, Question, Resolution};
-use serde_json::{Map, Value, json};
+use phasework_workflows::run::{
+    EntryOutputs, Event, HandlerOutputs, Head, Items, Listing, Question, Resolution, expression_fault,
+};
+use serde_json::{Map, Value};
 
 use super::hot::HotRun;
 use crate::engine::Engine;
@@ -61,6 +63,12 @@ enum Fault {
     Store(StoreError),
 }
 
+impl From<JobError> for Fault {
+    fn from(error: JobError) -> Self {
+        Self::Job(error)
+    }
+}
+
 impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
@@ -78,10 +86,6 @@ fn unless_fault<T>(result: Result<T, Fault>) -> Result<Result<T, JobError>, Stor
     }
 }
 
-fn expression_fault(place: &str, error: &impl std::fmt::Display) -> Fault {
-    Fault::Job(JobError::new("expression", format!("{place}: {error}")).for_good())
-}
-
 /// Makes the list of jobs of a handler, and stores their inputs.
 async fn list(engine: &Engine, hot: &mut HotRun, handler: u16, data: Option<&Payload>) -> Result<Listing, Fault> {
     let workflow = std::sync::Arc::clone(&hot.workflow);
@@ -97,7 +101,7 @@ async fn list(engine: &Engine, hot: &mut HotRun, handler: u16, data: Option<&Pay
         reads = reads.and(input.reads());
     }
     let scope = scope(engine, hot, &reads, data).await?;
-    let items = items(spec, &scope)?;
+    let items = Items::of(spec, &scope)?;
     let total = items.len();
     if let (Items::Count(total), None) = (&items, &spec.input) {
         return Ok(Listing { total: *total, stored: false });
@@ -110,7 +114,7 @@ async fn list(engine: &Engine, hot: &mut HotRun, handler: u16, data: Option<&Pay
     for first in (0..total).step_by(PAGE_JOBS as usize) {
         let mut page = Vec::new();
         for index in first..total.min(first + PAGE_JOBS) {
-            let input = input(spec, &scope, &items, index, engine.parts.config.max_payload_bytes)?;
+            let input = items.input(spec, &scope, index, engine.parts.config.max_payload_bytes)?;
             gathered += input.len();
             page.push(input);
             if bytes + gathered > MAX_INPUTS_BYTES {
@@ -139,77 +143,6 @@ async fn put_pages(
         return Ok(());
     }
     engine.parts.store.put_inputs(head.id, head.entry.number, head.entry.nonce, handler, pages).await
-}
-
-/// What a handler's jobs are made from.
-enum Items {
-    /// One job, without an item.
-    One,
-    /// So many jobs, each with its index.
-    Count(u64),
-    /// A job for each.
-    List(Vec<Value>),
-}
-
-impl Items {
-    fn len(&self) -> u64 {
-        match self {
-            Self::One => 1,
-            Self::Count(count) => *count,
-            Self::List(items) => items.len() as u64,
-        }
-    }
-}
-
-fn items(spec: &HandlerSpec, scope: &Scope) -> Result<Items, Fault> {
-    let expression = match &spec.for_each {
-        None => return Ok(Items::One),
-        Some(ForEach::Count(count)) => return Ok(Items::Count(*count)),
-        Some(ForEach::Expression(expression)) => expression,
-    };
-    let place = || format!("`for_each` of {}, `{}`", spec.name, expression.source());
-    match expression.evaluate(scope).map_err(|error| expression_fault(&place(), &error))? {
-        Value::Array(items) => Ok(Items::List(items)),
-        Value::Number(number) => match number.as_u64() {
-            Some(count) if count <= phasework_workflows::definition::MAX_FOR_EACH_COUNT => Ok(Items::Count(count)),
-            _ => Err(expression_fault(&place(), &format!("{number} is not a number of jobs"))),
-        },
-        other => Err(expression_fault(&place(), &format!("gives {}, not a list or a number", kind_of(&other)))),
-    }
-}
-
-const fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// The input of one job.
-fn input(spec: &HandlerSpec, scope: &Scope, items: &Items, index: u64, limit: usize) -> Result<Payload, Fault> {
-    let item = match items {
-        Items::One => None,
-        Items::Count(_) => Some(Value::from(index)),
-        Items::List(items) => usize::try_from(index).ok().and_then(|index| items.get(index)).cloned(),
-    };
-    let input = match (&spec.input, item) {
-        (None, item) => item.unwrap_or(Value::Null),
-        (Some(template), None) => template.render(scope).map_err(|error| input_fault(spec, index, &error))?,
-        (Some(template), Some(item)) => {
-            template.render(&scope.with_item(index, item)).map_err(|error| input_fault(spec, index, &error))?
-        }
-    };
-    let payload = Payload::from(input);
-    payload.check(limit).map_err(|words| input_fault(spec, index, &words))?;
-    Ok(payload)
-}
-
-fn input_fault(spec: &HandlerSpec, index: u64, error: &impl std::fmt::Display) -> Fault {
-    expression_fault(&format!("the input of {}'s job {index}", spec.name), error)
 }
 
 /// The run's result: what its template gives, or the outputs of its final phase by handler.
@@ -249,17 +182,7 @@ async fn scope(engine: &Engine, hot: &mut HotRun, reads: &Reads, given: Option<&
     };
     let data = data.unwrap_or_else(Payload::null);
     let outputs = outputs(engine, &hot.run.head, reads).await?;
-    let head = &hot.run.head;
-    let run = json!({
-        "id": head.id,
-        "workflow": head.workflow,
-        "revision": head.revision,
-        "key": head.key,
-        "phase": head.entry.phase,
-        "entry": head.entry.number,
-        "created_at": head.created_at,
-    });
-    Ok(Scope::new(&data, outputs, run))
+    Ok(Scope::new(&data, outputs, hot.run.head.facts()))
 }
 
 /// The run's data, from memory or from the store.
@@ -301,15 +224,5 @@ async fn handler_output(
     } else {
         engine.parts.store.outputs(head.id, entry.entry, handler, MAX_OUTPUTS_READ).await?
     };
-    if !left.is_list {
-        return Ok(stored.first().map_or(Value::Null, |(_, output)| output.to_value()));
-    }
-    let total = usize::try_from(left.total).unwrap_or(usize::MAX).min(MAX_OUTPUTS_READ / 8);
-    let mut list = vec![Value::Null; total];
-    for (index, output) in stored {
-        if let Some(place) = usize::try_from(index).ok().and_then(|index| list.get_mut(index)) {
-            *place = output.to_value();
-        }
-    }
-    Ok(Value::Array(list))
+    Ok(left.value(stored, MAX_OUTPUTS_READ / 8))
 }

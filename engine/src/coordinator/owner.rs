@@ -11,9 +11,9 @@ use phasework_workflows::id::{RunId, Shard};
 use phasework_workflows::message::event::Tick;
 use phasework_workflows::run::Event;
 use phasework_workflows::time::{Millis, Timestamp};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::aside::Asides;
 use super::hot::HotRuns;
 use super::intake::{Happening, Intake, What};
 use super::outbox::Pages;
@@ -21,7 +21,7 @@ use super::packing::Packing;
 use super::recover::Recovery;
 use super::unsent::Clogged;
 use crate::engine::Engine;
-use crate::{dead, supervisor};
+use crate::{dead, supervisor, watch};
 
 /// How many runs are woken, swept or removed in one pass.
 pub(super) const PASS: usize = 256;
@@ -113,6 +113,9 @@ impl Owner {
 
     async fn wait_for_store(&self, shutdown: &CancellationToken) {
         while let Err(error) = self.engine.parts.store.check().await {
+            if let StoreError::Full(_) = error {
+                return; // runs that have had their time can be removed, which may be all that helps
+            }
             tracing::warn!(queue = self.queue, %error, "the store is away; nothing is taken from the queue meanwhile");
             tokio::select! {
                 biased;
@@ -125,12 +128,20 @@ impl Owner {
     /// Takes what the queue delivers, until it must not any more. The consumer goes last: what is published is cleared
     /// from the store by then, so that the next owner does not publish it again.
     async fn serve(&mut self, mut consumer: Box<dyn Consumer>, shutdown: &CancellationToken) -> Stopped {
-        let stopped = self.serve_until(consumer.as_mut(), shutdown).await;
+        let parts = &self.engine.parts;
+        let mut asides = Asides::new(self.queue, Arc::clone(&parts.broker), parts.config.batch, shutdown.child_token());
+        let stopped = self.serve_until(consumer.as_mut(), &mut asides, shutdown).await;
+        asides.end(consumer.as_ref()).await;
         self.clear_published().await;
         stopped
     }
 
-    async fn serve_until(&mut self, consumer: &mut dyn Consumer, shutdown: &CancellationToken) -> Stopped {
+    async fn serve_until(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        asides: &mut Asides,
+        shutdown: &CancellationToken,
+    ) -> Stopped {
         let batch = self.engine.parts.config.batch;
         loop {
             let now = self.engine.parts.clock.now();
@@ -146,14 +157,23 @@ impl Owner {
             {
                 return stopped;
             }
+            asides.begin();
             // One pass at a time: deliveries and the order to stop come between, however much is due.
             let until_due = self.next_due.filter(|_| self.is_owner(now)).map(|due| due.since(now));
-            let until_due = if self.recovery.is_due() { Some(self.recovery.pause()) } else { until_due };
+            let until_due = [until_due.map(Duration::from), self.recovery.pause()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Stopped::Asked,
+                Some(done) = asides.done() => asides.settle(consumer, done).await,
+                // Before deliveries: of those there may be some at any time.
+                () = self.timeline.changed(), if self.is_owner(now) => self.begin_anew().await,
+                () = self.workers.changed(), if self.is_owner(now) => {
+                    if let Err(stopped) = self.wake_awaiting(shutdown).await {
+                        return stopped;
+                    }
+                }
                 deliveries = consumer.next(batch) => match deliveries {
-                    Ok(deliveries) => if let Err(stopped) = self.take(consumer, &deliveries, shutdown).await {
+                    Ok(deliveries) => if let Err(stopped) = self.take(consumer, &deliveries, asides, shutdown).await {
                         return stopped;
                     },
                     Err(BrokerError::Closed) => return Stopped::Asked,
@@ -162,13 +182,8 @@ impl Owner {
                         return Stopped::Lost;
                     }
                 },
-                Ok(()) = self.workers.changed(), if self.is_owner(now) => {
-                    if let Err(stopped) = self.wake_awaiting(shutdown).await {
-                        return stopped;
-                    }
-                }
-                Ok(()) = self.timeline.changed(), if self.is_owner(now) => self.begin_anew().await,
-                () = tokio::time::sleep(until_due.unwrap_or(Millis::from_secs(3600)).into()) => {}
+                // The timer of the loop: until the first thing that is due.
+                () = tokio::time::sleep(until_due.unwrap_or(Duration::from_secs(3600))) => {}
             }
         }
     }
@@ -182,6 +197,7 @@ impl Owner {
         &mut self,
         consumer: &dyn Consumer,
         deliveries: &[Delivery],
+        asides: &mut Asides,
         shutdown: &CancellationToken,
     ) -> Result<(), Stopped> {
         let parts = &self.engine.parts;
@@ -193,12 +209,12 @@ impl Owner {
         }
         let unfit = self.carry_out(happenings, shutdown).await?;
         for (place, reason) in unfit {
-            dead.push(dead::letter(&self.engine.parts, &Address::Coordinator(self.queue), &deliveries[place], reason));
+            let from = Address::Coordinator(self.queue);
+            dead.push((place, dead::letter(&self.engine.parts, &from, &deliveries[place], reason)));
         }
-        if !self.publish(dead, shutdown).await?.stuck.is_empty() {
-            return Err(Stopped::Lost); // they have no outbox: all comes again
-        }
-        let tags: Vec<DeliveryTag> = deliveries.iter().map(|delivery| delivery.tag).collect();
+        let kept = asides.hold(deliveries, dead);
+        let done = deliveries.iter().enumerate().filter(|(place, _)| !kept.contains(place));
+        let tags: Vec<DeliveryTag> = done.map(|(_, delivery)| delivery.tag).collect();
         if let Err(error) = consumer.ack(&tags).await {
             // They come again, and change nothing then.
             tracing::debug!(queue = self.queue, %error, "a batch could not be acknowledged");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use phasework_broker::{Address, Message, PublishError};
 use phasework_workflows::message::event::{Accepted, Refused, ReplyTo};
 use phasework_workflows::message::lease::LeasesAnswered;
+use phasework_workflows::message::listing::ListAnswered;
 use phasework_workflows::message::{Body, encode};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,7 @@ impl Owner {
             let (kind, body) = match answer {
                 Answer::Accepted(accepted) => (Accepted::KIND, encode(&accepted)),
                 Answer::Refused(refused) => (Refused::KIND, encode(&refused)),
+                Answer::Listed(listed) => (ListAnswered::KIND, encode(&listed)),
                 Answer::Leases(leases) => (LeasesAnswered::KIND, encode(&leases)),
             };
             let mut message = Message::new(Address::Private(Arc::clone(&reply.queue)), kind, body);

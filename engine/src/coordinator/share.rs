@@ -122,10 +122,29 @@ impl Share {
         self.handed_over.insert(queue, now);
     }
 
+    /// The coordinators that live, this one first. Of others it hears where it owns a queue.
+    fn peers(&self, now: Timestamp) -> Vec<Peer> {
+        let me = Peer { name: Arc::clone(&self.me), last_heard: None, owned: Some(self.owned(now)) };
+        let live = self.heard.iter().filter(|(_, (at, _))| now.since(*at) <= self.believed);
+        let others = live.map(|(name, (at, _))| Peer { name: Arc::clone(name), last_heard: Some(*at), owned: None });
+        [me].into_iter().chain(others).collect()
+    }
+
     /// How many queues this coordinator owns.
     pub(super) fn owned(&self, now: Timestamp) -> usize {
         self.held.keys().filter(|queue| self.owns(**queue, now)).count()
     }
+}
+
+/// A coordinator that lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// What it calls itself.
+    pub(crate) name: Arc<str>,
+    /// When it was last heard of; nothing for the one that says so.
+    pub(crate) last_heard: Option<Timestamp>,
+    /// How many queues it owns, if that is known.
+    pub(crate) owned: Option<usize>,
 }
 
 /// What all owners of one coordinator know together.
@@ -167,12 +186,17 @@ impl SharedShare {
         (!share.in_line.is_empty()).then(|| Arc::clone(&share.me))
     }
 
-    /// How many queues this coordinator owns.
+    /// The coordinators that live, this one first.
+    pub(crate) fn peers(&self, now: Timestamp) -> Vec<Peer> {
+        self.lock().peers(now)
+    }
+
     /// Whether this coordinator owns a queue.
     pub(crate) fn owns(&self, queue: u16, now: Timestamp) -> bool {
         self.lock().owns(queue, now)
     }
 
+    /// How many queues this coordinator owns.
     pub(crate) fn owned(&self, now: Timestamp) -> usize {
         self.lock().owned(now)
     }
@@ -206,6 +230,18 @@ mod tests {
         share.heard(&Tick { queues: Some(8), ..tick_of(2) }, at(1));
         assert_eq!(share.mappings(at(6)), [4, 8].into());
         assert_eq!(share.mappings(at(7)), [4].into());
+    }
+
+    #[test]
+    fn who_lives_is_known_from_ticks() {
+        let mut share = Share::new(name(0), 4, TICK);
+        share.served(3, at(0));
+        share.heard(&tick_of(1), at(0));
+        share.heard(&tick_of(2), at(4));
+        let peer = |number, last_heard, owned| Peer { name: name(number), last_heard, owned };
+        let (me, one, two) = (peer(0, None, Some(1)), peer(1, Some(at(0)), None), peer(2, Some(at(4)), None));
+        assert_eq!(share.peers(at(5)), [me, one, two.clone()]);
+        assert_eq!(share.peers(at(9)), [peer(0, None, Some(0)), two]);
     }
 
     #[test]

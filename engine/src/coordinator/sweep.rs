@@ -1,5 +1,6 @@
 //! What an owner does for its shards every so often: publish what was left behind, remove what has had its time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use phasework_store::StoreError;
@@ -50,15 +51,26 @@ impl Owner {
         }
     }
 
-    /// How many were removed.
+    /// How many were removed. Those that are damaged stay, and the others do not wait for them.
     async fn remove_ended_before(&self, over: Timestamp) -> Result<usize, StoreError> {
         let store = &self.engine.parts.store;
-        let mut removed = 0;
+        let (mut removed, mut damaged) = (0, BTreeSet::new());
         for _ in 0..REMOVALS {
-            let runs = store.ended_before(&self.shards, over, PASS).await?;
-            let gone = futures::future::try_join_all(runs.iter().map(|&run| store.remove_run(run, over))).await?;
-            removed += gone.into_iter().filter(|is_gone| *is_gone).count();
-            if runs.len() < PASS {
+            let asked = PASS + damaged.len();
+            let mut runs = store.ended_before(&self.shards, over, asked).await?;
+            let is_last = runs.len() < asked;
+            runs.retain(|run| !damaged.contains(run));
+            let gone = futures::future::join_all(runs.iter().map(|&run| store.remove_run(run, over))).await;
+            for (run, gone) in runs.into_iter().zip(gone) {
+                match gone {
+                    Err(StoreError::Corrupt(reason)) => {
+                        tracing::warn!(%run, reason, "an ended run cannot be removed");
+                        damaged.insert(run);
+                    }
+                    gone => removed += usize::from(gone?),
+                }
+            }
+            if is_last {
                 break;
             }
         }

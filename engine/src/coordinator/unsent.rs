@@ -77,6 +77,7 @@ fn failed(group: &JobGroup, error: &JobError) -> Event {
         status: Status::Failed,
         output: None,
         error: Some(error.clone()),
+        details: None,
     };
     Event::JobsFinished {
         entry: group.entry,

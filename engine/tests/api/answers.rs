@@ -121,6 +121,47 @@ async fn answers_about_a_run_that_waits() {
     world.stop().await;
 }
 
+/// A workflow whose handler has a job for each item of the data.
+const EACH: &str = r#"{"workflow": "each", "phases": {
+    "work": {"is_initial": true, "transitions_to": "end", "handlers": [{"name": "Echo", "for_each": "data"}]},
+    "end": {"is_final": true}}}"#;
+
+#[tokio::test]
+async fn answers_about_what_a_run_and_its_jobs_were_given_and_gave() {
+    let world = World::new(&["Echo"]).await;
+    world.apply(EACH).await;
+    let body = r#"{"workflow": "each", "key": "order-6", "data": ["a", {"n": 1.50}]}"#;
+    let run = world.post("/v1/runs", body).await.json()["run"].as_str().unwrap().to_owned();
+    let path = |what: &str| format!("/v1/runs/{run}/{what}");
+    while world.get(&format!("/v1/runs/{run}")).await.json()["handlers"][0]["in_flight"] != 2 {
+        tokio::task::yield_now().await;
+    }
+    check(&world, "run-data", "GET", &path("data"), "").await;
+    check(&world, "run-inputs", "GET", &path("inputs?entry=1&handler=Echo"), "").await;
+    // The jobs may come in one message or in two.
+    let mut worked = 0;
+    while worked < 2 {
+        let groups = world.work("Echo", |_| Ok(Payload::from_json("{\"ok\": 1e2}".into()).unwrap())).await;
+        worked += groups.iter().map(|group| group.each().count()).sum::<usize>();
+    }
+    assert_eq!(world.get(&format!("/v1/runs/{run}?wait=30s")).await.json()["state"], "succeeded");
+    check(&world, "run-outputs", "GET", &path("outputs?entry=1&handler=Echo"), "").await;
+    check(&world, "run-inputs-gone", "GET", &path("inputs?entry=1&handler=Echo"), "").await;
+    check(&world, "run-outputs-unknown", "GET", &path("outputs?entry=7&handler=Echo"), "").await;
+    check(&world, "run-data-unknown", "GET", "/v1/runs/00000000-0000-0000-0000-00000000ffff/data", "").await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn answers_about_coordinators() {
+    let world = World::new(&[]).await;
+    while world.get("/v1/coordinators").await.json()["coordinators"][0]["queues_owned"] != 8 {
+        tokio::task::yield_now().await;
+    }
+    check(&world, "coordinators", "GET", "/v1/coordinators", "").await;
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn answers_to_orders() {
     let world = World::new(&["Echo"]).await;

@@ -2,13 +2,18 @@
 
 use phasework_store::{Commit, RunIndex};
 use phasework_workflows::id::RunId;
-use phasework_workflows::run::{Delta, Head};
+use phasework_workflows::message::outcome::JobError;
+use phasework_workflows::run::{Delta, ExceptionChange, Head};
 use serde_json::json;
 
 use super::world::{ECHO, World};
 
 /// Writes down a head that does not fit the rest of the run.
 async fn tamper(world: &World, run: RunId, change: impl FnOnce(&mut Head)) {
+    tamper_with(world, run, Delta::default(), change).await;
+}
+
+async fn tamper_with(world: &World, run: RunId, delta: Delta, change: impl FnOnce(&mut Head)) {
     let stored = world.store.load(&[run]).await.unwrap().remove(0).unwrap();
     let mut head = Head::from_json(&stored.head).unwrap();
     let index = RunIndex {
@@ -25,7 +30,7 @@ async fn tamper(world: &World, run: RunId, change: impl FnOnce(&mut Head)) {
         head: head.to_json(),
         entry: head.entry.number,
         handlers: head.entry.handlers.len() as u16,
-        delta: Delta::default(),
+        delta,
         data: None,
         effects: Vec::new(),
         published: Vec::new(),
@@ -85,9 +90,39 @@ async fn a_run_that_does_not_add_up_is_not_touched() {
         let run = reply["run"].as_str().unwrap().to_owned();
         tamper(&world, run.parse().unwrap(), damage).await;
         let refused = world.post(&format!("/v1/runs/{run}/pause"), "{}").await;
-        assert!(refused.status >= 400 && refused.message().contains("damaged state"), "{}", refused.body);
+        assert_eq!((refused.status, &*refused.code()), (500, "damaged"), "{}", refused.body);
+        assert!(refused.message().contains("damaged state"), "{}", refused.body);
+        // Only by force can it be ended, and that is in its history.
+        let cancel = format!("/v1/runs/{run}/cancel");
+        assert_eq!(world.post(&cancel, r#"{"deadline": "0s"}"#).await.status, 500);
+        assert_eq!(world.post(&cancel, r#"{"deadline": "0s", "force": true}"#).await.status, 400);
+        let ended = world.post(&cancel, r#"{"force": true, "reason": "beyond repair"}"#).await;
+        assert_eq!(ended.json(), json!({ "run": run, "state": "canceled", "changed": true }));
+        let history = world.get(&format!("/v1/runs/{run}/history")).await.body;
+        assert!(history.contains("beyond repair"), "{history}");
+        assert_eq!(world.get("/v1/audit").await.json()["findings"], json!([]));
     }
     let sound = world.submit("echo", "sound").await;
     assert_eq!(world.post(&format!("/v1/runs/{sound}/pause"), "{}").await.status, 200);
+    world.stop().await;
+}
+
+/// An earlier version did not record which jobs failed, so there is none that could be tried again.
+#[tokio::test]
+async fn a_retry_of_what_was_not_recorded_is_refused() {
+    let world = World::new(&["Echo"]).await;
+    world.apply(ECHO).await;
+    let run = world.submit("echo", "broken").await;
+    world.work("Echo", |_| Err(JobError::new("error", "the printer is on fire").for_good())).await;
+    assert_eq!(world.get(&format!("/v1/runs/{run}?wait=30s")).await.json()["state"], "halted");
+    let forgotten = ExceptionChange { entry: 1, handler: 0, index: 0, exception: None };
+    // The coordinator remembers the run as it was, and looks again as the version is another.
+    let delta = Delta { exceptions: vec![forgotten], ..Delta::default() };
+    tamper_with(&world, run.parse().unwrap(), delta, |_| ()).await;
+    let refused = world.post(&format!("/v1/runs/{run}/retry"), "{}").await;
+    assert_eq!((refused.status, &*refused.code()), (400, "invalid"), "{}", refused.body);
+    assert!(refused.message().contains("rerun enters the phase anew"), "{}", refused.body);
+    let rerun = world.post(&format!("/v1/runs/{run}/rerun"), "{}").await.json();
+    assert_eq!((&rerun["state"], &rerun["changed"]), (&json!("running"), &json!(true)));
     world.stop().await;
 }

@@ -1,12 +1,12 @@
 //! Who may ask.
 
-use phasework_engine::api::ApiConfig;
+use phasework_engine::api::{ApiConfig, Tokens};
 
 use super::world::World;
 
 #[tokio::test]
 async fn with_a_token_only_those_who_show_it_are_answered() {
-    let config = ApiConfig { token: Some("s3cret".into()), metrics: None };
+    let config = ApiConfig { tokens: Tokens::one("s3cret").unwrap(), metrics: None };
     let world = World::with(config, &[], |router| router).await;
     let (right, wrong) = ("Authorization: Bearer s3cret", "Authorization: Bearer s3creT");
     let named = "Origin: https://console.example";

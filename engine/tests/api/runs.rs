@@ -1,7 +1,10 @@
 //! Submitting, listing, waiting, canceling: what the frozen answers do not show.
 
+use phasework_broker::{Address, Message};
 use phasework_workflows::Payload;
+use phasework_workflows::message::Body as _;
 use phasework_workflows::message::outcome::JobError;
+use phasework_workflows::message::submission::Submit;
 
 use super::world::{ECHO, Reply, THROUGH, World, within};
 
@@ -110,6 +113,27 @@ async fn every_run_is_on_one_page_even_when_all_are_of_one_moment() {
         found.sort();
         assert_eq!((found, count), (expected.clone(), pages), "limit {limit}");
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn jobs_carry_the_trace_that_their_run_was_submitted_in() {
+    let world = World::new(&["Echo"]).await;
+    world.apply(ECHO).await;
+    let here = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for (sent, expected) in [(Some(here), Some(here)), (Some("00-no-sense-01"), None), (None, None)] {
+        let header = sent.map(|sent| format!("traceparent: {sent}"));
+        let headers: Vec<_> = header.iter().map(String::as_str).collect();
+        let reply = world.ask("POST", "/v1/runs", &headers, r#"{"workflow":"echo"}"#).await;
+        assert_eq!(reply.status, 201, "{reply:?}");
+        let groups = world.work("Echo", |_| Ok(Payload::null())).await;
+        assert_eq!(groups[0].traceparent.as_deref(), expected, "{sent:?}");
+    }
+    let mut message = Message::new(Address::Submit, Submit::KIND, r#"{"v":1,"workflow":"echo"}"#);
+    message.headers.push(("traceparent".into(), here.into()));
+    world.broker.publish(vec![message]).await.remove(0).unwrap();
+    let groups = world.work("Echo", |_| Ok(Payload::null())).await;
+    assert_eq!(groups[0].traceparent.as_deref(), Some(here), "with a message");
     world.stop().await;
 }
 

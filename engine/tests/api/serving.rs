@@ -39,7 +39,7 @@ async fn told_to_stop_it_answers_who_waits_and_refuses_who_comes() {
 #[tokio::test]
 async fn metrics_count_requests_and_show_what_there_is() {
     let metrics = PrometheusBuilder::new().install_recorder().unwrap();
-    let config = ApiConfig { token: None, metrics: Some(metrics) };
+    let config = ApiConfig { metrics: Some(metrics), ..ApiConfig::default() };
     let world = World::with(config, &[], |router| router).await;
     world.apply(THROUGH).await;
     world.post("/v1/runs?wait=30s", r#"{"workflow":"through"}"#).await;

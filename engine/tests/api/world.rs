@@ -18,6 +18,7 @@ use phasework_workflows::message::job::{JobGroup, Jobs};
 use phasework_workflows::message::outcome::{JobError, JobsFinished, Outcome, OutcomeGroup, Status};
 use phasework_workflows::message::presence::{HostedHandler, WorkerAnnounced};
 use phasework_workflows::message::{Body as _, decode, encode};
+use phasework_workflows::run::apply;
 use phasework_workflows::time::{Clock, Timestamp};
 use phasework_workflows::{Payload, Version};
 use serde_json::Value;
@@ -80,6 +81,7 @@ impl World {
             broker: Arc::clone(&broker),
             clock: Arc::new(StoppedClock),
             ids: Arc::new(CountedIds::default()),
+            decide: apply,
             config: Arc::new(EngineConfig::new("c1")),
         };
         let engine = phasework_engine::start(parts).unwrap();
@@ -163,6 +165,7 @@ impl World {
                 status,
                 output,
                 error,
+                details: None,
             });
             let group = OutcomeGroup {
                 run: group.run,
