@@ -11,6 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::http::{Api, Ask, read};
 use crate::output::note;
 use crate::progress::Progress;
+use crate::routes;
 use crate::timeline::{Event, Timeline};
 use crate::views::{HistoryPage, RunView};
 
@@ -101,7 +102,7 @@ impl<'a> Lookout<'a> {
     async fn look(&mut self, tell: impl Fn(&str)) -> Result<Option<(Value, RunView)>, Failure> {
         let query = vec![("wait", Millis::from(LOOK_EVERY).to_string())];
         let answer: Result<Value, Failure> =
-            self.api.get(&["v1", "runs", self.run], Ask { query, wait: LOOK_EVERY }).await;
+            self.api.get(&routes::RUN, &[self.run], Ask { query, wait: LOOK_EVERY }).await;
         match answer {
             Err(failure) if failure.exit == Exit::Unreachable => {
                 let since = *self.away_since.get_or_insert_with(|| {
@@ -128,7 +129,7 @@ impl<'a> Lookout<'a> {
 async fn catch_up(api: &Api, run: &str, timeline: &mut Timeline) -> Result<(), Failure> {
     loop {
         let query = vec![("after", timeline.last.to_string()), ("limit", PAGE.to_string())];
-        let page: HistoryPage = api.get(&["v1", "runs", run, "history"], Ask { query, ..Ask::default() }).await?;
+        let page: HistoryPage = api.get(&routes::HISTORY, &[run], Ask { query, ..Ask::default() }).await?;
         let last = timeline.last;
         page.events.iter().filter_map(Event::read).for_each(|event| timeline.add(&event));
         if page.events.len() < PAGE || timeline.last == last {

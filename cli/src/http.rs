@@ -3,29 +3,17 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
+use crate::routes::{self, Route};
 use crate::views::{ErrorEnvelope, ErrorView, ReadinessView};
 
 /// How long a server may take to answer, besides the time it is asked to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
-
-/// Which server to speak to.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Server")]
-pub(crate) struct Server {
-    /// Where the API is.
-    #[arg(long, env = "PHASEWORK_API", value_name = "URL", default_value = "http://127.0.0.1:7180")]
-    pub(crate) url: String,
-    /// The token that the server asks for.
-    #[arg(long, env = "PHASEWORK_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
-}
 
 /// A server.
 #[derive(Clone, Debug)]
@@ -46,8 +34,8 @@ pub(crate) struct Ask<'a> {
 
 impl Api {
     /// A server; nothing is sent yet.
-    pub(crate) fn new(server: &Server) -> Result<Self, Failure> {
-        let base = Url::parse(&server.url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    pub(crate) fn new(url: &str, token: Option<&str>) -> Result<Self, Failure> {
+        let base = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let base = base.filter(Url::has_host).ok_or_else(|| {
             Failure::usage("the server's URL is not one").hint("--url and PHASEWORK_API take http://127.0.0.1:7180")
         })?;
@@ -56,7 +44,7 @@ impl Api {
             builder = builder.no_proxy();
         }
         let http = builder.build().map_err(|error| Failure::usage(format!("cannot set up TLS: {}", chain(&error))))?;
-        Ok(Self { http, base, token: server.token.clone().filter(|token| !token.is_empty()) })
+        Ok(Self { http, base, token: token.filter(|token| !token.is_empty()).map(str::to_owned) })
     }
 
     /// The address that the server is asked at.
@@ -65,42 +53,53 @@ impl Api {
     }
 
     /// Reads.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], ask: Ask<'_>) -> Result<T, Failure> {
-        let request = self.request(Method::GET, path).query(&ask.query).timeout(ANSWER_TIMEOUT + ask.wait);
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        route: &Route,
+        names: &[&str],
+        ask: Ask<'_>,
+    ) -> Result<T, Failure> {
+        let request = self.request(route, names).query(&ask.query).timeout(ANSWER_TIMEOUT + ask.wait);
         self.send(request).await
     }
 
-    /// Why the server cannot work now; nothing when it can. Needs no token.
-    pub(crate) async fn reasons_not_ready(&self) -> Result<Vec<String>, Failure> {
-        let request = self.request(Method::GET, &["health", "ready"]);
+    /// Reads what is no JSON.
+    pub(crate) async fn get_text(&self, route: &Route, names: &[&str]) -> Result<String, Failure> {
+        let body = self.body(self.request(route, names)).await?;
+        String::from_utf8(body).map_err(|error| self.foreign(&format!("cannot be read: {error}")))
+    }
+
+    /// Whether the server can work now. Needs no token.
+    pub(crate) async fn readiness(&self) -> Result<ReadinessView, Failure> {
+        let request = self.request(&routes::READY, &[]);
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let readiness = answer.json::<ReadinessView>().await;
-        let readiness = readiness.map_err(|error| self.foreign(&format!("cannot be read: {}", chain(&error))))?;
-        Ok(readiness.reasons)
+        readiness.map_err(|error| self.foreign(&format!("cannot be read: {}", chain(&error))))
     }
 
     /// Orders something, with a JSON body.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
-        self.send(self.request(Method::POST, path).json(body)).await
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        route: &Route,
+        names: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.send(self.request(route, names).json(body)).await
     }
 
     /// Sends a text to be judged or stored.
-    pub(crate) async fn send_text(&self, method: Method, path: &[&str], text: &str) -> Result<Value, Failure> {
-        let request = self.request(method, path).header("content-type", "application/json");
+    pub(crate) async fn send_text(&self, route: &Route, text: &str) -> Result<Value, Failure> {
+        let request = self.request(route, &[]).header("content-type", "application/json");
         self.send(request.body(text.to_owned())).await
     }
 
     /// Removes.
-    pub(crate) async fn delete(&self, path: &[&str]) -> Result<Value, Failure> {
-        self.send(self.request(Method::DELETE, path)).await
+    pub(crate) async fn delete(&self, route: &Route, names: &[&str]) -> Result<Value, Failure> {
+        self.send(self.request(route, names)).await
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path);
-        }
-        let request = self.http.request(method, url).timeout(ANSWER_TIMEOUT);
+    fn request(&self, route: &Route, names: &[&str]) -> RequestBuilder {
+        let request = self.http.request(route.method.clone(), route.at(&self.base, names)).timeout(ANSWER_TIMEOUT);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -108,13 +107,18 @@ impl Api {
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let body = self.body(request).await?;
+        // Where nothing is said, nothing is missing.
+        let body = if body.is_empty() { b"null".as_slice() } else { &body };
+        serde_json::from_slice(body).map_err(|error| self.foreign(&format!("cannot be read: {error}")))
+    }
+
+    async fn body(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|error| self.unreachable(&error))?;
         if status.is_success() {
-            // Where nothing is said, nothing is missing.
-            let body = if body.is_empty() { b"null".as_slice() } else { &body };
-            return serde_json::from_slice(body).map_err(|error| self.foreign(&format!("cannot be read: {error}")));
+            return Ok(body.into());
         }
         match serde_json::from_slice::<ErrorEnvelope>(&body) {
             Ok(envelope) => Err(self.refusal(status, envelope.error)),
@@ -150,6 +154,12 @@ impl Api {
             StatusCode::SERVICE_UNAVAILABLE => {
                 (Exit::Unreachable, Some("try again; GET /health/ready tells what it waits for"))
             }
+            _ if error.code == "damaged" => (
+                Exit::Bad,
+                Some(
+                    "`phasework runs cancel --force` ends such a run if its head can be read; docs/operations.md says more",
+                ),
+            ),
             status if status.is_client_error() => (Exit::Usage, None),
             _ => (Exit::Unreachable, Some("its log says more")),
         };

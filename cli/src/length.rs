@@ -27,13 +27,22 @@ pub(crate) fn words(length: Millis) -> String {
     }
 }
 
-/// How long ago something was.
+/// How long ago something was, in the largest unit that is not 0.
 pub(crate) fn ago(at: Timestamp, now: Timestamp) -> String {
-    match now.since(at).0 {
-        0..1000 => "just now".to_owned(),
-        ms @ 1000..10_000 => format!("{}s ago", ms / 1000),
-        ms => format!("{} ago", words(Millis(ms))),
+    let seconds = now.since(at).0 / 1000;
+    match seconds {
+        0 => "just now".to_owned(),
+        1..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..86_400 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
     }
+}
+
+/// A point in time to the second, in UTC and in one word: `2026-01-31T12:00:00Z`.
+pub(crate) fn stamp(at: Timestamp) -> String {
+    let full = at.to_string();
+    full.split('.').next().unwrap_or_default().trim_end_matches('Z').to_owned() + "Z"
 }
 
 /// A point in time as a person reads it, in UTC: `2026-01-31 12:00:00.123`.
@@ -79,7 +88,10 @@ mod tests {
         }
         let at = Timestamp::from_millis(1_763_000_000_123);
         assert_eq!(moment(at), "2025-11-13 02:13:20.123");
-        for (later, expected) in [(0, "just now"), (3_900, "3s ago"), (60_000, "1m 00s ago")] {
+        assert_eq!(stamp(at), "2025-11-13T02:13:20Z");
+        for (later, expected) in
+            [(0, "just now"), (3_900, "3s ago"), (60_000, "1m ago"), (7_300_000, "2h ago"), (200_000_000, "2d ago")]
+        {
             assert_eq!(ago(at, at.plus(Millis(later))), expected);
         }
     }

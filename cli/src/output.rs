@@ -1,10 +1,11 @@
-//! How things are printed: tables that fit the terminal, JSON, colour only where a person sees it. Results go to
-//! stdout, everything else to stderr. Knows nothing of what is printed.
+//! How things are printed: JSON, prose in columns, colour only where a person sees it. Results go to stdout, everything
+//! else to stderr. Knows nothing of what is printed. Lists are tables: see [`table`](crate::table).
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table};
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
@@ -12,13 +13,61 @@ use crate::failure::{Exit, Failure};
 /// In which form a result is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// For people
     #[default]
     Table,
-    /// One JSON document.
+    /// One JSON document
     Json,
-    /// JSON, one item a line.
+    /// JSON, one item a line
     Jsonl,
+}
+
+impl Format {
+    /// As it is written on the command line.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+        }
+    }
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR says otherwise; CLICOLOR_FORCE=1 colours elsewhere too
+    #[default]
+    Auto,
+    /// Everywhere
+    Always,
+    /// Nowhere
+    Never,
+}
+
+/// What was asked for on the command line; it is said once, before anything is printed.
+static COLOR: OnceLock<Color> = OnceLock::new();
+
+impl Color {
+    /// Makes this the choice of the whole program.
+    pub(crate) fn choose(self) {
+        // Whoever is second changes nothing: the first is the command line.
+        let _ = COLOR.set(self);
+        // The library that draws bars looks for itself otherwise, and knows nothing of the command line.
+        console::set_colors_enabled_stderr(Stream::Err.paint().0);
+    }
+
+    /// Whether to colour what goes to a stream that is a terminal or not, in this environment.
+    fn is_on(self, is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto if set("NO_COLOR").is_some() => false,
+            Self::Auto if set("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
+            Self::Auto => is_terminal && set("TERM").is_none_or(|term| term != "dumb"),
+        }
+    }
 }
 
 /// One of the two streams of a program.
@@ -39,18 +88,22 @@ impl Stream {
 
     /// How to colour what goes there.
     pub(crate) fn paint(self) -> Paint {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Paint(self.is_terminal() && !refused && !dumb)
+        let color = COLOR.get().copied().unwrap_or_default();
+        Paint(color.is_on(self.is_terminal(), |name| std::env::var(name).ok()))
+    }
+
+    /// How many rows and columns it has, if a terminal.
+    pub(crate) fn size(self) -> Option<(u16, u16)> {
+        let terminal = match self {
+            Self::Out => console::Term::stdout(),
+            Self::Err => console::Term::stderr(),
+        };
+        terminal.size_checked().filter(|_| self.is_terminal())
     }
 
     /// How many columns it has, if a terminal.
     pub(crate) fn width(self) -> Option<u16> {
-        let mut table = Table::new();
-        if self == Self::Err {
-            table.use_stderr();
-        }
-        table.width()
+        self.size().map(|(_, columns)| columns)
     }
 
     /// Writes to it.
@@ -138,7 +191,8 @@ pub(crate) fn say_items<W: Serialize, T: Serialize>(whole: &W, items: &[T], form
     }
 }
 
-/// Rows under a header.
+/// Prose in columns, under a header or none; what does not fit goes on below. Lists are better served by a
+/// [`Table`](crate::table::Table).
 #[derive(Debug)]
 pub(crate) struct Rows {
     table: Table,
@@ -195,24 +249,6 @@ pub(crate) fn number(content: impl ToString) -> Cell {
     Cell::new(content).set_alignment(CellAlignment::Right)
 }
 
-/// A number that is worth a colour when it is not 0.
-pub(crate) fn alarming(count: u64, color: Color) -> Cell {
-    let cell = number(count);
-    if count > 0 { cell.fg(color) } else { cell }
-}
-
-/// The state of a run, in its colour.
-pub(crate) fn state_cell(state: &str) -> Cell {
-    let color = match state {
-        "succeeded" => Color::Green,
-        "failed" => Color::Red,
-        "halted" | "paused" => Color::Yellow,
-        "running" => Color::Cyan,
-        _ => return Cell::new(state),
-    };
-    Cell::new(state).fg(color)
-}
-
 /// The state of a run, in its colour, as text.
 pub(crate) fn state_text(state: &str, paint: Paint) -> String {
     match state {
@@ -238,6 +274,26 @@ mod tests {
     fn a_table_fits_where_it_is_shown() {
         assert_eq!(table(None), "RUN       PHASE\n0199a2b3  fetching all of the pages\n");
         assert_eq!(table(Some(24)), "RUN       PHASE\n0199a2b3  fetching all\n          of the pages\n");
+    }
+
+    #[test]
+    fn flag_then_environment_then_terminal_say_whether_to_colour() {
+        for (color, is_terminal, environment, expected) in [
+            (Color::Auto, true, &[][..], true),
+            (Color::Auto, false, &[], false),
+            (Color::Auto, true, &[("NO_COLOR", "1")], false),
+            (Color::Auto, true, &[("NO_COLOR", "")], true),
+            (Color::Auto, false, &[("CLICOLOR_FORCE", "1")], true),
+            (Color::Auto, false, &[("CLICOLOR_FORCE", "0")], false),
+            (Color::Auto, true, &[("NO_COLOR", "1"), ("CLICOLOR_FORCE", "1")], false),
+            (Color::Auto, true, &[("TERM", "dumb")], false),
+            (Color::Always, false, &[("NO_COLOR", "1")], true),
+            (Color::Never, true, &[("CLICOLOR_FORCE", "1")], false),
+        ] {
+            let variable =
+                |name: &str| environment.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).into());
+            assert_eq!(color.is_on(is_terminal, variable), expected, "{color:?} {is_terminal} {environment:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,10 @@ use phasework_broker::rabbitmq::{RabbitMq, RabbitOptions};
 use phasework_broker::{BrokerError, SharedBroker};
 use phasework_store::memory::MemoryStore;
 use phasework_store::redis::{RedisOptions, RedisStore};
+use phasework_store::sqlite::{SqliteOptions, SqliteStore};
 use phasework_store::{SharedStore, StoreError};
+use phasework_workflows::id::SystemIds;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
@@ -56,37 +59,63 @@ enum Attempt<T> {
     Never(String),
 }
 
-/// The store. It connects when it is first needed.
-pub(crate) fn store(settings: &Settings) -> Result<SharedStore, Failure> {
+/// The store, or what the attempt to open it came to. One on a server connects when it is first needed.
+async fn open(settings: &Settings) -> Result<SharedStore, Attempt<SharedStore>> {
     match &settings.store {
         StoreUrl::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreUrl::Sqlite(dir) => {
+            let options = SqliteOptions::new(dir);
+            // It waits for its disk, and for whoever has it.
+            let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&options, &SystemIds)).await;
+            match opened.unwrap_or_else(|ended| Err(StoreError::Unavailable(ended.to_string()))) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Full(_))) => {
+                    Err(Attempt::NotYet(error.to_string()))
+                }
+                Err(error) => Err(Attempt::Never(error.to_string())),
+            }
+        }
         StoreUrl::Redis(url) => {
             let options = RedisOptions { prefix: settings.prefix.clone(), ..RedisOptions::new(url.as_str()) };
-            let store = RedisStore::connect(&options);
-            let store = store.map_err(|error| Failure::usage(format!("{:?}: {error}", settings.store)))?;
-            Ok(Arc::new(store))
+            match RedisStore::connect(&options) {
+                Ok(store) => Ok(Arc::new(store)),
+                Err(error) => Err(Attempt::Never(error.to_string())),
+            }
         }
     }
 }
 
-/// The broker, once it can be reached and the store can be used. `None` when told to stop before.
+/// The store and the broker, once the first can be used and the second can be reached. `None` when told to stop before.
 pub(crate) async fn wait(
     settings: &Settings,
-    store: &SharedStore,
     reasons: &Reasons,
     shutdown: &CancellationToken,
-) -> Result<Option<SharedBroker>, Failure> {
-    let usable = until_there("store", &settings.store, reasons, || async {
+) -> Result<Option<(SharedStore, SharedBroker)>, Failure> {
+    let opened = OnceCell::new();
+    let hint = match settings.store {
+        StoreUrl::Sqlite(_) => Some("--state DIR, or --store sqlite:DIR, names the directory"),
+        StoreUrl::Memory | StoreUrl::Redis(_) => None,
+    };
+    let usable = until_there("store", &settings.store, hint, reasons, || async {
+        let store: &SharedStore = match opened.get_or_try_init(|| open(settings)).await {
+            Ok(store) => store,
+            Err(attempt) => return attempt,
+        };
         match store.check().await {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| tracing::warn!("store: {warning}"));
-                Attempt::There(())
+                Attempt::There(Arc::clone(store))
+            }
+            // What can be done without room is done: runs can be looked at, and removed when they have had their time.
+            Err(error @ StoreError::Full(_)) => {
+                tracing::warn!("{error}");
+                Attempt::There(Arc::clone(store))
             }
             Err(StoreError::Unusable(why)) => Attempt::Never(why),
             Err(error) => Attempt::NotYet(error.to_string()),
         }
     });
-    let broker = until_there("broker", &settings.broker, reasons, || async {
+    let broker = until_there("broker", &settings.broker, None, reasons, || async {
         match connect(settings).await {
             Ok(broker) => Attempt::There(broker),
             Err(BrokerError::Unavailable(why)) => Attempt::NotYet(why),
@@ -97,14 +126,15 @@ pub(crate) async fn wait(
     tokio::select! {
         biased;
         () = shutdown.cancelled() => Ok(None),
-        both = both => both.map(|((), broker)| Some(broker)),
+        both = both => both.map(Some),
     }
 }
 
-/// Tries until `part` can be used, and tells why it cannot yet.
+/// Tries until `part` can be used, and tells why it cannot yet; `hint` is for when it never will.
 async fn until_there<T, Trying: Future<Output = Attempt<T>>>(
     part: &'static str,
     address: &impl fmt::Debug,
+    hint: Option<&str>,
     reasons: &Reasons,
     attempt: impl Fn() -> Trying,
 ) -> Result<T, Failure> {
@@ -116,7 +146,10 @@ async fn until_there<T, Trying: Future<Output = Attempt<T>>>(
                 reasons.clear(part);
                 return Ok(there);
             }
-            Attempt::Never(why) => return Err(Failure::usage(format!("{part} {address:?}: {why}"))),
+            Attempt::Never(why) => {
+                let failure = Failure::usage(format!("{part} {address:?}: {why}"));
+                return Err(Failure { hint: hint.map(str::to_owned), ..failure });
+            }
             Attempt::NotYet(why) => {
                 tracing::warn!(?address, why, "the {part} is not there yet; trying again");
                 reasons.set(part, why);
@@ -127,11 +160,16 @@ async fn until_there<T, Trying: Future<Output = Attempt<T>>>(
     }
 }
 
+/// The heartbeat of coordinators: one that freezes or vanishes is to be replaced soon. They run nobody else's code, which
+/// could hold up their own, so it can be half of what workers have.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
 async fn connect(settings: &Settings) -> Result<SharedBroker, BrokerError> {
     let BrokerUrl::Rabbit(url) = &settings.broker else { return Ok(Arc::new(MemoryBroker::new())) };
     let options = RabbitOptions {
         prefix: settings.prefix.clone(),
         connection_name: format!("phasework {}", settings.engine.name),
+        heartbeat: HEARTBEAT,
         ..RabbitOptions::new(url)
     };
     Ok(Arc::new(RabbitMq::connect(options).await?))

@@ -8,6 +8,7 @@ use phasework_workflows::time::{Millis, Timestamp};
 
 use crate::length::words;
 use crate::output::{Paint, Stream, note};
+use crate::table::one_line;
 use crate::timeline::{News, Timeline, Visit};
 use crate::views::{HandlerView, RunView};
 
@@ -48,10 +49,7 @@ impl Progress {
     /// Shows how far the run is now.
     pub(crate) fn show(&mut self, run: &RunView, timeline: &Timeline, now: Timestamp) {
         for news in timeline.news.iter().skip(self.told) {
-            self.say(&match news {
-                News::Left(visit) => left(visit, self.paint),
-                News::Happened(words) => format!("{} {words}", self.paint.yellow("•")),
-            });
+            self.say(&told(news, self.paint));
         }
         self.told = timeline.news.len();
         let waits = self.waits(run, now);
@@ -100,6 +98,14 @@ impl Drop for Progress {
 /// Whether nothing has moved between two looks at a run.
 fn is_alike(before: &RunView, after: &RunView) -> bool {
     (&before.state, before.entry, &before.handlers) == (&after.state, after.entry, &after.handlers)
+}
+
+/// News on one line, whoever gave a reason.
+fn told(news: &News, paint: Paint) -> String {
+    match news {
+        News::Left(visit) => left(visit, paint),
+        News::Happened(words) => format!("{} {}", paint.yellow("•"), one_line(words)),
+    }
 }
 
 /// A phase that was left, on one line.
@@ -186,10 +192,11 @@ fn title(handler: &HandlerView) -> String {
 /// What is out of the ordinary among a handler's jobs.
 fn remarks(handler: &HandlerView, paint: Paint) -> String {
     let HandlerView { retried, failed, leased, .. } = handler;
+    let listed = handler.listed.map(|listed| format!("lists its jobs, {listed} so far"));
     let retried = (*retried > 0).then(|| paint.yellow(&format!("{retried} retried")));
     let failed = (*failed > 0).then(|| paint.red(&format!("{failed} failed")));
     let leased = (*leased > 0).then(|| paint.dim(&format!("{leased} leased")));
-    [retried, failed, leased].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    [listed, retried, failed, leased].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Lines in a log.
@@ -229,6 +236,12 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_says_nothing_to_the_terminal() {
+        let paused = News::Happened("paused: a\x1b[2J\n✔ b".into());
+        assert_eq!(told(&paused, Paint(false)), "• paused: a [2J ✔ b");
+    }
 
     #[test]
     fn a_phase_that_was_left_is_one_line() {

@@ -17,23 +17,25 @@ pub(crate) async fn watch(engine: Engine, shutdown: CancellationToken) {
     loop {
         let looking = async {
             every.tick().await;
-            engine.readiness().await
+            (engine.is_starting(), engine.readiness().await)
         };
-        let reasons = tokio::select! {
+        let (is_starting, reasons) = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            reasons = looking => reasons,
+            found = looking => found,
         };
         if told.as_ref() != Some(&reasons) {
-            tell(&reasons);
+            tell(&reasons, is_starting);
         }
         told = Some(reasons);
     }
 }
 
-fn tell(reasons: &[String]) {
+fn tell(reasons: &[String], is_starting: bool) {
     if reasons.is_empty() {
         tracing::info!("ready: the broker and the store can be used");
+    } else if is_starting {
+        tracing::info!("not ready yet: {}", reasons.join("; "));
     } else {
         tracing::warn!("not ready, and waiting: {}", reasons.join("; "));
     }

@@ -9,12 +9,16 @@ use std::sync::Arc;
 
 use config::{Config, File, FileFormat, ValueKind};
 use phasework_engine::EngineConfig;
+use phasework_engine::api::{Tokens, TokensError};
 use phasework_workflows::definition::nearest;
 use phasework_workflows::id::check_name;
 use reqwest::Url;
 
 use crate::failure::Failure;
 use crate::length;
+
+/// What the address of a store on SQLite begins with.
+const SQLITE: &str = "sqlite:";
 
 /// The file that is read when none is named.
 const DEFAULT_FILE: &str = "phasework.toml";
@@ -26,8 +30,12 @@ pub(crate) struct Key(&'static str);
 impl Key {
     pub(crate) const BROKER: Self = Self("broker");
     pub(crate) const STORE: Self = Self("store");
+    pub(crate) const STATE: Self = Self("state");
     pub(crate) const LISTEN: Self = Self("listen");
     pub(crate) const TOKEN: Self = Self("token");
+    pub(crate) const TOKENS: Self = Self("tokens");
+    pub(crate) const TOKENS_FILE: Self = Self("tokens_file");
+    pub(crate) const WORKER_TOKEN: Self = Self("worker_token");
     pub(crate) const NAME: Self = Self("name");
     pub(crate) const PREFIX: Self = Self("prefix");
     pub(crate) const COORDINATOR_QUEUES: Self = Self("coordinator_queues");
@@ -35,17 +43,24 @@ impl Key {
     pub(crate) const LOG_FORMAT: Self = Self("log_format");
 
     /// Every setting, and its default if it has one that does not depend on the machine.
-    const ALL: [(Self, Option<&'static str>); 9] = [
+    const ALL: [(Self, Option<&'static str>); 13] = [
         (Self::BROKER, None),
         (Self::STORE, None),
+        (Self::STATE, None),
         (Self::LISTEN, Some("127.0.0.1:7180")),
         (Self::TOKEN, None),
+        (Self::TOKENS, None),
+        (Self::TOKENS_FILE, None),
+        (Self::WORKER_TOKEN, None),
         (Self::NAME, None),
         (Self::PREFIX, Some("phasework")),
         (Self::COORDINATOR_QUEUES, Some("8")),
         (Self::RETENTION, Some("7d")),
         (Self::LOG_FORMAT, Some("text")),
     ];
+
+    /// Those whose values are shown to nobody.
+    const SECRET: [Self; 3] = [Self::TOKEN, Self::TOKENS, Self::WORKER_TOKEN];
 
     fn flag(self) -> String {
         format!("--{}", self.0.replace('_', "-"))
@@ -54,6 +69,35 @@ impl Key {
     fn variable(self) -> String {
         format!("PHASEWORK_{}", self.0.to_uppercase())
     }
+
+    /// What it is called where a value came from.
+    fn named(self, origin: &Origin) -> String {
+        match origin {
+            Origin::Flag | Origin::Embedded | Origin::Default => self.flag(),
+            Origin::Environment => self.variable(),
+            Origin::File(path) => format!("{}: {}", path.display(), self.0),
+        }
+    }
+}
+
+/// The keys of all settings.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    Key::ALL.iter().map(|(key, _)| key.0)
+}
+
+/// Every setting: its key, flag, variable and default, as the book tells them.
+#[cfg(test)]
+pub(crate) fn documented() -> Vec<(&'static str, String, String, Option<&'static str>)> {
+    Key::ALL.iter().map(|&(key, default)| (key.0, key.flag(), key.variable(), default)).collect()
+}
+
+/// Whether a file of settings can be read, and what it says be used.
+#[cfg(test)]
+pub(crate) fn check_file(path: &Path, text: &str) -> Result<(), Failure> {
+    let file = SettingsFile::read(path, text)?;
+    // Beyond loopback only with a token, which stands in no file on a page.
+    let flags = [(Key::TOKEN, Some("secret"))];
+    Settings::read(&Layers::new(&flags, |_| None, Some(&file)), "name").map(drop)
 }
 
 /// Where a value came from.
@@ -65,6 +109,8 @@ pub(crate) enum Origin {
     Environment,
     /// A file.
     File(PathBuf),
+    /// It goes with everything being in one process.
+    Embedded,
     /// Nobody said anything.
     Default,
 }
@@ -75,6 +121,7 @@ impl fmt::Display for Origin {
             Self::Flag => f.write_str("flag"),
             Self::Environment => f.write_str("environment"),
             Self::File(file) => file.display().fmt(f),
+            Self::Embedded => f.write_str("embedded"),
             Self::Default => f.write_str("default"),
         }
     }
@@ -107,6 +154,9 @@ impl SettingsFile {
         let ValueKind::Table(table) = config.cache.kind else { return Err(bad("not a table".into())) };
         let table: BTreeMap<_, _> = table.into_iter().collect(); // problems are told in the same order each time
         for (name, value) in table {
+            if crate::contexts::KEYS_OF_FILE.contains(&name.as_str()) {
+                continue; // the file is that of contexts as well
+            }
             if !Key::ALL.iter().any(|(key, _)| key.0 == name) {
                 let near = nearest(&name, Key::ALL.iter().map(|(key, _)| key.0));
                 let near = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
@@ -153,11 +203,40 @@ impl Layers {
         Self(Key::ALL.iter().filter_map(|&(key, default)| Some((key, value(key, default)?))).collect())
     }
 
+    /// Puts everything into this process: the broker in memory, the store in the directory `state`; `default` is that
+    /// directory when nobody names one.
+    pub(crate) fn embed(&mut self, default: Option<&str>) -> Result<(), Failure> {
+        let default = default.map(|dir| (dir.to_owned(), Origin::Default));
+        let (dir, origin) = self.0.get(&Key::STATE).cloned().or(default).ok_or_else(|| {
+            Failure::usage("no state directory is given (--state or PHASEWORK_STATE)")
+                .hint("`--embedded --state DIR` keeps everything in that directory, which is made if it is not there")
+        })?;
+        self.0.insert(Key::BROKER, ("memory:".to_owned(), Origin::Embedded));
+        self.0.insert(Key::STORE, (format!("{SQLITE}{dir}"), Origin::Embedded));
+        self.0.insert(Key::STATE, (dir, origin));
+        Ok(())
+    }
+
+    /// Leaves out what is said about these settings.
+    pub(crate) fn leave_out(&mut self, keys: &[Key]) {
+        self.0.retain(|key, _| !keys.contains(key));
+    }
+
+    /// What is said about broker and store, which is not asked for where everything is in one process.
+    pub(crate) fn not_embedded(&self) -> Vec<String> {
+        let said = [Key::BROKER, Key::STORE].into_iter().filter_map(|key| Some((key, &self.0.get(&key)?.1)));
+        said.map(|(key, origin)| key.named(origin)).collect()
+    }
+
     /// Every setting on a line, with where it came from, and without passwords.
     pub(crate) fn words(&self) -> String {
         let lines = Key::ALL.iter().map(|(key, _)| match self.0.get(key) {
             Some((text, origin)) => {
-                let shown = if *key == Key::TOKEN { "***".to_owned() } else { redact(text) };
+                let shown = match key {
+                    secret if Key::SECRET.contains(secret) => "***".to_owned(),
+                    &Key::STATE => text.clone(),
+                    _ => redact(text),
+                };
                 format!("{:<18} = {shown:<40} ({origin})\n", key.0)
             }
             None => format!("{:<18}   not set\n", key.0),
@@ -189,6 +268,8 @@ pub(crate) enum BrokerUrl {
 pub(crate) enum StoreUrl {
     /// In this process.
     Memory,
+    /// SQLite, in this directory.
+    Sqlite(PathBuf),
     /// Redis.
     Redis(String),
 }
@@ -206,6 +287,7 @@ impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory => f.write_str("memory:"),
+            Self::Sqlite(dir) => write!(f, "{SQLITE}{}", dir.display()),
             Self::Redis(url) => f.write_str(&redact(url)),
         }
     }
@@ -217,7 +299,13 @@ pub(crate) struct Settings {
     pub(crate) broker: BrokerUrl,
     pub(crate) store: StoreUrl,
     pub(crate) listen: SocketAddr,
+    /// The token without a name.
     pub(crate) token: Option<String>,
+    /// Every token, that one among them.
+    pub(crate) tokens: Tokens,
+    /// Where some of them stand.
+    pub(crate) tokens_file: Option<PathBuf>,
+    pub(crate) worker_token: Option<String>,
     pub(crate) prefix: String,
     pub(crate) log_format: LogFormat,
     pub(crate) engine: EngineConfig,
@@ -230,7 +318,17 @@ impl Settings {
         let broker = check.required(Key::BROKER, read_broker);
         let store = check.required(Key::STORE, read_store);
         let listen = check.required(Key::LISTEN, read_listen);
-        let token = check.optional(Key::TOKEN, |text| Ok(text.to_owned()));
+        let tokens = check.tokens();
+        let token = layers.0.get(&Key::TOKEN).map(|(text, _)| text.trim().to_owned());
+        let worker_token = check.optional(Key::WORKER_TOKEN, read_worker_token);
+        if worker_token.is_some() && tokens.is_empty() {
+            check.problems.push("worker_token: without a `token` everybody may do everything, workers too".to_owned());
+        }
+        if let Some(same) = worker_token.as_deref().and_then(|shown| tokens.who(shown.as_bytes())) {
+            let same = if token == worker_token { "`token`".to_owned() } else { format!("the token of `{same}`") };
+            check.problems.push(format!("worker_token: it is {same} too, so that workers could do everything"));
+        }
+        let tokens_file = layers.0.get(&Key::TOKENS_FILE).map(|(path, _)| PathBuf::from(path.trim()));
         let name = check.optional(Key::NAME, |text| Ok(text.to_owned())).unwrap_or_else(|| default_name.to_owned());
         let prefix = check.required(Key::PREFIX, |text| {
             check_name("prefix", text).map(|()| text.to_owned()).map_err(|error| error.to_string())
@@ -252,7 +350,7 @@ impl Settings {
         }
         match (broker, store, listen, prefix, log_format) {
             (Some(broker), Some(store), Some(listen), Some(prefix), Some(log_format)) if check.problems.is_empty() => {
-                Ok(Self { broker, store, listen, token, prefix, log_format, engine })
+                Ok(Self { broker, store, listen, token, tokens, tokens_file, worker_token, prefix, log_format, engine })
             }
             _ => Err(check.failure()),
         }
@@ -268,12 +366,22 @@ struct Check<'a> {
 impl Check<'_> {
     fn optional<T>(&mut self, key: Key, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let (text, origin) = self.layers.0.get(&key)?;
-        let named = match origin {
-            Origin::Flag | Origin::Default => key.flag(),
-            Origin::Environment => key.variable(),
-            Origin::File(path) => format!("{}: {}", path.display(), key.0),
-        };
+        let named = if *origin == Origin::Embedded { Key::STATE.flag() } else { key.named(origin) };
         read(text.trim()).map_err(|problem| self.problems.push(format!("{named}: {problem}"))).ok()
+    }
+
+    /// Every token that callers of the API may show: those with names, and the one without.
+    fn tokens(&mut self) -> Tokens {
+        let named = self.optional(Key::TOKENS, |text| at_least_one(Tokens::read(text))).unwrap_or_default();
+        let of_file = self.optional(Key::TOKENS_FILE, |path| {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+            at_least_one(Tokens::read_lines(&text)).map_err(|problem| format!("{path}: {problem}"))
+        });
+        let together = |error: TokensError| format!("tokens: {error}");
+        let all = named.with(&of_file.unwrap_or_default()).map_err(together);
+        let all = all.map_err(|problem| self.problems.push(problem)).unwrap_or_default();
+        let with_one = self.optional(Key::TOKEN, |text| all.and(text).map_err(|error| error.to_string()));
+        with_one.unwrap_or(all)
     }
 
     fn required<T>(&mut self, key: Key, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
@@ -287,8 +395,8 @@ impl Check<'_> {
         let failure = Failure::usage(self.problems.join("\n       "));
         if self.problems.iter().any(|problem| problem.starts_with("no ")) {
             return failure.hint(
-                "`--broker amqp://127.0.0.1:5672 --store redis://127.0.0.1:6379`, or `--broker memory: --store memory:` \
-                 for an engine with nothing around it",
+                "`--broker amqp://127.0.0.1:5672 --store redis://127.0.0.1:6379`, or `--embedded --state DIR` for an \
+                 engine with nothing around it",
             );
         }
         failure
@@ -305,8 +413,29 @@ fn read_broker(text: &str) -> Result<BrokerUrl, String> {
 fn read_store(text: &str) -> Result<StoreUrl, String> {
     match text {
         "memory" | "memory:" => Ok(StoreUrl::Memory),
-        _ => read_url(text, &["redis", "rediss"], "redis://:password@127.0.0.1:6379/0").map(StoreUrl::Redis),
+        _ => match text.strip_prefix(SQLITE) {
+            Some(dir) => read_directory(dir).map(StoreUrl::Sqlite),
+            None => {
+                let example = "redis://:password@127.0.0.1:6379/0, sqlite:DIR";
+                read_url(text, &["redis", "rediss"], example).map(StoreUrl::Redis)
+            }
+        },
     }
+}
+
+/// A directory, as it stands behind `sqlite:`.
+fn read_directory(dir: &str) -> Result<PathBuf, String> {
+    if dir.is_empty() {
+        return Err("no directory is named; expected a directory, or sqlite:DIR".to_owned());
+    }
+    // In what both would become, a path of another kind than was meant: a directory called `~`, one at the root.
+    if dir.starts_with('~') {
+        return Err(format!("`{dir}`: nobody puts your home in the place of `~` here; write the whole path"));
+    }
+    if dir.starts_with("//") && !dir.starts_with("///") {
+        return Err(format!("`{SQLITE}{dir}` is no path; expected sqlite:DIR, with a relative or an absolute path"));
+    }
+    Ok(PathBuf::from(dir))
 }
 
 fn read_url(text: &str, schemes: &[&str], example: &str) -> Result<String, String> {
@@ -322,13 +451,30 @@ fn read_url(text: &str, schemes: &[&str], example: &str) -> Result<String, Strin
     Ok(text.to_owned())
 }
 
+/// These tokens, of which there has to be one.
+fn at_least_one(tokens: Result<Tokens, TokensError>) -> Result<Tokens, String> {
+    let tokens = tokens.map_err(|error| error.to_string())?;
+    // Whoever means to keep others out, and has no token, would let in everybody.
+    if tokens.is_empty() { Err("there is no token in it; expected NAME=SECRET".to_owned()) } else { Ok(tokens) }
+}
+
+fn read_worker_token(text: &str) -> Result<String, String> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err("a token has visible ASCII characters only, without spaces".to_owned())
+}
+
 fn read_listen(text: &str) -> Result<SocketAddr, String> {
     let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     found.ok_or_else(|| format!("`{text}` is not an address such as 127.0.0.1:7180"))
 }
 
-/// An address without its password.
+/// An address without its password. A directory has none, whatever it is called.
 pub(crate) fn redact(text: &str) -> String {
+    if text.starts_with(SQLITE) {
+        return text.to_owned();
+    }
     match Url::parse(text) {
         Ok(mut url) if url.password().is_some() => match url.set_password(Some("***")) {
             Ok(()) => url.to_string(),

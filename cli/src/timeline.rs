@@ -13,6 +13,8 @@ pub(crate) struct Event {
     pub(crate) n: u64,
     /// When.
     pub(crate) at: Timestamp,
+    /// Who brought it about, where that is known.
+    pub(crate) actor: Option<String>,
     /// What: `started`, `entered`, `pinned`, `finished`, `paused`…
     pub(crate) kind: String,
     /// What it says about that.
@@ -29,7 +31,8 @@ impl Event {
             Value::Object(what) => what.iter().next().map(|(kind, fields)| (kind.clone(), fields.clone()))?,
             _ => return None,
         };
-        Some(Self { n, at, kind, fields })
+        let actor = value.get("actor").and_then(Value::as_str).map(str::to_owned);
+        Some(Self { n, at, actor, kind, fields })
     }
 
     fn text(&self, field: &str) -> Option<&str> {
@@ -52,12 +55,16 @@ impl Event {
                 format!("entered `{}`{}", text("phase"), if by_error { ", because of an error" } else { "" })
             }
             "pinned" => format!("took {} {}", text("handler"), text("version")),
+            "listed" => format!("{} listed {}", text("handler"), self.jobs()),
             "finished" => format!("phase {}{}", text("status"), self.came_to()),
             "abandoned" => format!("phase abandoned{}", self.came_to()),
             "halted" => match self.cause() {
                 Some(cause) => format!("halted {}", cause.words()),
                 None => "halted".to_owned(),
             },
+            "lost" if self.is_of_list() => {
+                format!("lost the list of {}: {}; asked for again", text("handler"), self.loss())
+            }
             "lost" => format!("lost {} of {}: {}; sent out again", self.jobs(), text("handler"), self.loss()),
             "retried" if self.fields.get("jobs") == Some(&0.into()) => format!("told to try again{reason}"),
             "retried" => format!("told to try {} again{reason}", self.jobs()),
@@ -84,8 +91,15 @@ impl Event {
         }
     }
 
+    /// Whether it is about the making of a list, and no job of it.
+    fn is_of_list(&self) -> bool {
+        self.fields.get("list").and_then(Value::as_bool) == Some(true)
+    }
+
     fn loss(&self) -> &str {
         match self.text("why") {
+            Some("probe") if self.is_of_list() => "nothing was heard of it",
+            Some("moved") if self.is_of_list() => "nobody hosts that version any more",
             Some("probe") => "nothing was heard of them",
             Some("recovery") => "the broker or the store had lost messages",
             Some("moved") => "nobody hosts their version any more",
@@ -259,6 +273,10 @@ mod tests {
             (
                 json!({ "what": "lost", "entry": 1, "handler": "H", "jobs": 1, "why": "moved" }),
                 "lost 1 job of H: nobody hosts their version any more; sent out again",
+            ),
+            (
+                json!({ "what": "lost", "entry": 1, "handler": "H", "jobs": 0, "list": true, "why": "probe" }),
+                "lost the list of H: nothing was heard of it; asked for again",
             ),
             (json!({ "what": "paused" }), "paused"),
             (json!({ "what": "resumed", "reason": "mended" }), "resumed: mended"),

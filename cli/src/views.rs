@@ -4,6 +4,7 @@
 use phasework_workflows::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A refusal.
 #[derive(Clone, Debug, Deserialize)]
@@ -14,6 +15,8 @@ pub(crate) struct ErrorEnvelope {
 /// What is wrong.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ErrorView {
+    #[serde(default)]
+    pub(crate) code: String,
     pub(crate) message: String,
     #[serde(default)]
     pub(crate) problems: Vec<ProblemView>,
@@ -60,6 +63,9 @@ impl ProblemView {
 /// Whether a server can work.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ReadinessView {
+    /// Whether it has not begun to work.
+    #[serde(default)]
+    pub(crate) starting: bool,
     pub(crate) reasons: Vec<String>,
 }
 
@@ -151,6 +157,9 @@ pub(crate) struct HandlerView {
     pub(crate) version: Option<String>,
     #[serde(default)]
     pub(crate) total: Option<u64>,
+    /// How many jobs its list has so far, while it makes that itself.
+    #[serde(default)]
+    pub(crate) listed: Option<u64>,
     #[serde(default)]
     pub(crate) done: u64,
     #[serde(default)]
@@ -169,7 +178,10 @@ impl HandlerView {
     /// `PageDownloader 36/37, 1 failed, 4 retried`.
     pub(crate) fn words(&self) -> String {
         let total = self.total.map_or("?".to_owned(), |total| total.to_string());
-        let mut words = format!("{} {}/{total}", self.name, self.done);
+        let mut words = match self.listed {
+            Some(listed) => format!("{} lists its jobs, {listed} so far", self.name),
+            None => format!("{} {}/{total}", self.name, self.done),
+        };
         for (count, what) in [(self.failed, "failed"), (self.retried, "retried")] {
             if count > 0 {
                 words.push_str(&format!(", {count} {what}"));
@@ -210,6 +222,36 @@ pub(crate) struct Counts {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct HistoryPage {
     pub(crate) events: Vec<Value>,
+}
+
+/// A page of inputs of jobs.
+#[derive(Debug, Deserialize)]
+pub(crate) struct InputsPage {
+    pub(crate) inputs: Vec<InputView>,
+    #[serde(default)]
+    pub(crate) next: Option<u64>,
+}
+
+/// What a job was given; as it was written.
+#[derive(Debug, Deserialize)]
+pub(crate) struct InputView {
+    pub(crate) index: u64,
+    pub(crate) input: Box<RawValue>,
+}
+
+/// A page of outputs of jobs.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OutputsPage {
+    pub(crate) outputs: Vec<OutputView>,
+    #[serde(default)]
+    pub(crate) next: Option<u64>,
+}
+
+/// What a job gave; as it was written.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OutputView {
+    pub(crate) index: u64,
+    pub(crate) output: Box<RawValue>,
 }
 
 /// A job that failed for good.
@@ -283,6 +325,29 @@ pub(crate) struct WorkerView {
     pub(crate) draining: bool,
     #[serde(default)]
     pub(crate) handlers: Vec<HostedView>,
+}
+
+/// The workers that are known.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(not(feature = "top"), expect(dead_code, reason = "only `top` reads it whole"))]
+pub(crate) struct WorkersPage {
+    pub(crate) workers: Vec<WorkerView>,
+}
+
+/// The coordinators that live.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(not(feature = "top"), expect(dead_code, reason = "only `top` reads it whole"))]
+pub(crate) struct CoordinatorsPage {
+    pub(crate) coordinators: Vec<CoordinatorView>,
+}
+
+/// A coordinator.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(not(feature = "top"), expect(dead_code, reason = "only `top` reads it"))]
+pub(crate) struct CoordinatorView {
+    pub(crate) coordinator: String,
+    #[serde(default)]
+    pub(crate) queues_owned: Option<u64>,
 }
 
 /// A handler that a worker hosts.

@@ -20,7 +20,7 @@ pub(crate) fn router(reasons: Reasons) -> Router {
 }
 
 async fn ready(State(reasons): State<Reasons>) -> (StatusCode, Json<serde_json::Value>) {
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "reasons": reasons.get() })))
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ready": false, "starting": true, "reasons": reasons.get() })))
 }
 
 async fn later(State(reasons): State<Reasons>) -> Response {

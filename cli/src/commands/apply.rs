@@ -1,15 +1,16 @@
 //! `phasework apply`: stores definitions. All are checked before any is stored.
 
 use clap::Args;
-use comfy_table::Color;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::source::{self, Source};
 use crate::failure::{Exit, Failure, Outcome};
-use crate::http::{Api, Server, read};
-use crate::output::{Format, Rows, Stream, cell, note, say, say_items};
+use crate::http::{Api, read};
+use crate::output::{Format, Stream, note, say, say_items};
+use crate::routes::{self, Route};
+use crate::session::{Form, Server, Session};
 use crate::snippet;
+use crate::table::{Table, column, field};
 use crate::views::AppliedView;
 
 const EXAMPLES: &str = "\
@@ -26,20 +27,19 @@ pub(crate) struct ApplyArgs {
     /// The definitions; - for stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: Form,
     #[command(flatten)]
     server: Server,
 }
 
 /// Checks all, then stores all.
-pub(crate) async fn run(args: ApplyArgs) -> Outcome {
-    let api = Api::new(&args.server)?;
+pub(crate) async fn run(args: ApplyArgs, session: &Session) -> Outcome {
+    let (api, format) = (session.api(&args.server)?, session.format(&args.form)?);
     let sources = args.files.iter().map(|file| source::read(file)).collect::<Result<Vec<_>, _>>()?;
     let mut refusals = Vec::new();
     for source in &sources {
-        if let Err(failure) = ask(&api, Method::POST, &["v1", "workflows", "validate"], source).await {
+        if let Err(failure) = ask(&api, &routes::VALIDATE, source).await {
             refusals.push(failure);
         }
     }
@@ -51,15 +51,15 @@ pub(crate) async fn run(args: ApplyArgs) -> Outcome {
     }
     let mut applied = Vec::new();
     for source in &sources {
-        let answer = ask(&api, Method::PUT, &["v1", "workflows"], source).await?;
+        let answer = ask(&api, &routes::APPLY, source).await?;
         applied.push((source, read(answer)?));
     }
-    tell(&applied, args.output)?;
+    tell(&applied, format)?;
     Ok(Exit::Good)
 }
 
-async fn ask(api: &Api, method: Method, path: &[&str], source: &Source) -> Result<Value, Failure> {
-    let answer = api.send_text(method, path, &source.text).await;
+async fn ask(api: &Api, route: &Route, source: &Source) -> Result<Value, Failure> {
+    let answer = api.send_text(route, &source.text).await;
     answer.map_err(|failure| {
         if failure.problems.is_empty() {
             return failure;
@@ -85,10 +85,16 @@ fn tell(applied: &[(&Source, AppliedView)], format: Format) -> Result<(), Failur
             .collect();
         return say_items(&items, &items, format);
     }
-    let mut rows = Rows::new(&["WORKFLOW", "REVISION", "STORED", "FILE"]);
+    let columns = [
+        column("WORKFLOW").keep(9).least(12),
+        column("REVISION").keep(1).least(8),
+        column("STORED").keep(8),
+        column("FILE").keep(5).least(12),
+    ];
+    let mut table = Table::new(&columns);
     for (source, view) in applied {
-        let stored = if view.created { cell("new").fg(Color::Green) } else { cell("unchanged") };
-        rows.add(vec![cell(&view.name), cell(&view.revision), stored, cell(&source.name)]);
+        let stored = if view.created { field("new").good() } else { field("unchanged") };
+        table.add(vec![field(&view.name), field(&view.revision), stored, field(&source.name)]);
     }
-    say(&rows.text(&[0, 1]))
+    say(&table.text())
 }

@@ -1,12 +1,14 @@
 //! `phasework audit`: whether live runs keep the promises that are made of runs.
 
 use clap::Args;
-use comfy_table::Color;
 use serde_json::{Value, json};
 
 use crate::failure::{Exit, Failure, Outcome};
-use crate::http::{Api, Ask, Server};
-use crate::output::{Format, Rows, cell, say, say_items};
+use crate::http::Ask;
+use crate::output::{Format, say, say_items};
+use crate::routes;
+use crate::session::{Form, Server, Session};
+use crate::table::{Table, column, field};
 
 /// How many runs are looked at with one request.
 const PAGE: usize = 200;
@@ -24,21 +26,20 @@ them now. Nothing is changed. Exit code 1 when something was found: a run that i
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct AuditArgs {
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: Form,
     #[command(flatten)]
     server: Server,
 }
 
 /// Looks at all live runs, a page at a time.
-pub(crate) async fn run(args: AuditArgs) -> Outcome {
-    let api = Api::new(&args.server)?;
+pub(crate) async fn run(args: AuditArgs, session: &Session) -> Outcome {
+    let (api, format) = (session.api(&args.server)?, session.format(&args.form)?);
     let (mut findings, mut audited, mut next) = (Vec::new(), 0, None::<String>);
     loop {
         let mut query = vec![("limit", PAGE.to_string())];
         query.extend(next.take().map(|before| ("before", before)));
-        let page: Value = api.get(&["v1", "audit"], Ask { query, ..Ask::default() }).await?;
+        let page: Value = api.get(&routes::AUDIT, &[], Ask { query, ..Ask::default() }).await?;
         audited += page["audited"].as_u64().unwrap_or(0);
         findings.extend(page["findings"].as_array().cloned().unwrap_or_default());
         next = page["next"].as_str().map(str::to_owned);
@@ -46,10 +47,10 @@ pub(crate) async fn run(args: AuditArgs) -> Outcome {
             break;
         }
     }
-    if args.output == Format::Table {
+    if format == Format::Table {
         say(&table(&findings, audited))?;
     } else {
-        say_items(&json!({ "audited": audited, "findings": findings }), &findings, args.output)?;
+        say_items(&json!({ "audited": audited, "findings": findings }), &findings, format)?;
     }
     if findings.is_empty() { Ok(Exit::Good) } else { Err(Failure::silent(Exit::Bad)) }
 }
@@ -59,10 +60,10 @@ fn table(findings: &[Value], audited: u64) -> String {
     if findings.is_empty() {
         return format!("{runs} looked at, nothing found\n");
     }
-    let mut rows = Rows::new(&["RUN", "BREAKS", "HOW"]);
+    let mut rows = Table::new(&[column("RUN"), column("BREAKS").keep(2).least(8), column("HOW").keep(1).least(20)]);
     for finding in findings {
         let text = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
-        rows.add(vec![cell(text("run")), cell(text("invariant")).fg(Color::Red), cell(text("message"))]);
+        rows.add(vec![field(text("run")), field(text("invariant")).bad(), field(text("message"))]);
     }
-    format!("{}{runs} looked at, {} found\n", rows.text(&[2]), findings.len())
+    format!("{}{runs} looked at, {} found\n", rows.text(), findings.len())
 }

@@ -17,6 +17,7 @@ use crate::follow::{Watched, follow};
 use crate::http::read;
 use crate::interrupt::Interrupts;
 use crate::output::{Stream, note, say};
+use crate::routes;
 use crate::settings::LogFormat;
 use crate::telemetry;
 use crate::views::{FailuresPage, Submitted};
@@ -55,9 +56,9 @@ pub(crate) struct DemoArgs {
 
 /// Shows a run.
 pub(crate) async fn run(args: DemoArgs) -> Outcome {
-    telemetry::log(LogFormat::Text, "off")?;
+    let telemetry = telemetry::log(LogFormat::Text, "off")?;
     let mut interrupts = Interrupts::listen()?;
-    let mut stage = Stage::build(args.site.as_deref(), args.keep.as_deref()).await?;
+    let mut stage = Stage::build(args.site.as_deref(), args.keep.as_deref(), telemetry.tracer()).await?;
     let scene = stage.scene();
     introduce(&args, &scene);
     let outcome = tokio::select! {
@@ -91,7 +92,8 @@ async fn play(args: &DemoArgs, scene: &Scene, interrupts: &mut Interrupts) -> Ou
         .find(|(name, _)| *name == WORKFLOW)
         .ok_or_else(|| Failure::new(Exit::Bad, format!("the catalog has no workflow `{WORKFLOW}`")))?;
     let data = json!({ "site": scene.site, "query": args.query, "limit": args.limit });
-    let submitted: Submitted = api.post(&["v1", "runs"], &json!({ "definition": definition, "data": data })).await?;
+    let submitted: Submitted =
+        api.post(&routes::START_RUN, &[], &json!({ "definition": definition, "data": data })).await?;
     let run = submitted.run.as_str();
     let watched = tokio::select! {
         biased;
@@ -99,11 +101,11 @@ async fn play(args: &DemoArgs, scene: &Scene, interrupts: &mut Interrupts) -> Ou
         watched = follow(api, run, None) => Some(watched?),
     };
     let Some(watched) = watched else {
-        api.post::<Value>(&["v1", "runs", run, "cancel"], &json!({ "reason": "Ctrl-C", "deadline": "0s" })).await?;
+        api.post::<Value>(&routes::CANCEL, &[run], &json!({ "reason": "Ctrl-C", "deadline": "0s" })).await?;
         note("the run is canceled");
         return Ok(Exit::Interrupted);
     };
-    let failures: Value = api.get(&["v1", "runs", run, "failures"], Default::default()).await?;
+    let failures: Value = api.get(&routes::FAILURES, &[run], Default::default()).await?;
     let failures = read::<FailuresPage>(failures)?.failures;
     let Watched { run, timeline, .. } = watched;
     say(&summary::tell(&run, &timeline, &failures, &scene.site, args.keep.as_deref()))?;

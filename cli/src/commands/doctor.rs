@@ -1,7 +1,7 @@
 //! `phasework doctor`: looks at an installation, and says what is well, what is not, and what to do about it.
 //!
 //! In reading order: `facts` is what can be found out, `look` finds it out, `line` is one line of the judgement, `judge`
-//! judges, with `broker`, `store` and `work`, and here it is told.
+//! judges, with `broker`, `store`, `timeline` and `work`, and here it is told.
 
 mod broker;
 mod facts;
@@ -11,6 +11,7 @@ mod look;
 mod store;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod work;
 
 use std::path::PathBuf;
@@ -21,13 +22,15 @@ use serde_json::json;
 
 use self::line::{Line, Status};
 use crate::failure::{Exit, Outcome};
-use crate::http::{Api, Server};
+use crate::http::Api;
 use crate::output::{Format, Rows, Stream, cell, note, say, say_items};
+use crate::session::{Form, Server, Session};
 use crate::settings::{Key, Layers, Settings, SettingsFile};
 
 const EXAMPLES: &str = "\
 Examples:
   phasework doctor --broker amqp://127.0.0.1:5672 --store redis://127.0.0.1:6379
+  phasework doctor --broker memory: --store sqlite:/var/lib/phasework
   phasework doctor --url http://phasework.example      an engine elsewhere, besides
   phasework doctor --output json | jq '.lines[] | select(.status != \"ok\")'
 
@@ -43,10 +46,10 @@ pub(crate) struct DoctorArgs {
     /// Where messages travel: amqp://user:password@host:5672/vhost, amqps://… [env: PHASEWORK_BROKER]
     #[arg(long, value_name = "URL")]
     broker: Option<String>,
-    /// Where runs are kept: redis://:password@host:6379/0, rediss://… [env: PHASEWORK_STORE]
+    /// Where runs are kept: redis://:password@host:6379/0, rediss://…, sqlite:DIR [env: PHASEWORK_STORE]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Where the API of an engine is [env: PHASEWORK_API] [default: where `serve` would listen]
+    /// Where the API of an engine is [env: PHASEWORK_API] [default: that of the context, or where `serve` would listen]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// The token that the API asks for [env: PHASEWORK_TOKEN]
@@ -61,9 +64,8 @@ pub(crate) struct DoctorArgs {
     /// A TOML file with settings
     #[arg(long, env = "PHASEWORK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: Form,
 }
 
 impl DoctorArgs {
@@ -78,17 +80,21 @@ impl DoctorArgs {
     }
 }
 
+/// Whom an engine lets in is not looked at, and may be kept from whoever looks.
+const KEPT_BY_SERVE: [Key; 3] = [Key::TOKENS, Key::TOKENS_FILE, Key::WORKER_TOKEN];
+
 /// Looks at an installation.
-pub(crate) async fn run(args: DoctorArgs) -> Outcome {
+pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Outcome {
+    let format = session.format(&args.form)?;
     let file = SettingsFile::find(args.config.as_deref().filter(|path| !path.as_os_str().is_empty()))?;
-    let layers = Layers::new(&args.flags(), |name| std::env::var(name).ok(), file.as_ref());
+    let mut layers = Layers::new(&args.flags(), |name| std::env::var(name).ok(), file.as_ref());
+    layers.leave_out(&KEPT_BY_SERVE);
     let settings = Settings::read(&layers, "doctor")?;
-    let named = args.url.clone().or_else(|| std::env::var("PHASEWORK_API").ok()).filter(|url| !url.trim().is_empty());
-    let is_named = named.is_some();
-    let url = named.unwrap_or_else(|| format!("http://{}", settings.listen));
-    let api = Api::new(&Server { url, token: settings.token.clone() })?;
-    let lines = judge::judge(&look::look(&settings, &api, is_named).await);
-    tell(&lines, args.output)?;
+    let asked = session.asked(&Server { url: args.url.clone(), token: args.token.clone() })?;
+    let url = if asked.is_named { asked.url } else { format!("http://{}", settings.listen) };
+    let api = Api::new(&url, asked.token.or_else(|| settings.token.clone()).as_deref())?;
+    let lines = judge::judge(&look::look(&settings, &api, asked.is_named).await);
+    tell(&lines, format)?;
     Ok(lines.iter().map(|line| line.exit).max().unwrap_or(Exit::Good))
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
+use clap_complete::ArgValueCandidates;
 use phasework_workflows::id::WorkflowName;
 use phasework_workflows::time::{Clock as _, SystemClock};
 use serde::Serialize;
@@ -10,12 +11,16 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::source::{self, Source};
+use crate::complete;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::follow::{Watched, follow};
-use crate::http::{Api, Server, read};
+use crate::http::{Api, read};
 use crate::interrupt::Interrupts;
 use crate::length::{parse_duration, words};
 use crate::output::{Format, Stream, note, say, say_json, state_text};
+use crate::routes;
+use crate::session::{Form, Server, Session};
+use crate::table::one_line;
 use crate::views::{RunView, Submitted};
 
 const EXAMPLES: &str = "\
@@ -35,7 +40,7 @@ Ctrl-C stops watching; the run goes on.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct RunArgs {
     /// A definition (- for stdin), or the name of a stored workflow
-    #[arg(value_name = "FILE|NAME")]
+    #[arg(value_name = "FILE|NAME", value_hint = ValueHint::AnyPath, add = ArgValueCandidates::new(complete::workflows))]
     what: String,
     /// Which revision of a stored workflow; the latest if not given
     #[arg(long, value_name = "REVISION")]
@@ -52,9 +57,8 @@ pub(crate) struct RunArgs {
     /// How long to watch
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "follow")]
     timeout: Option<Duration>,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: Form,
     #[command(flatten)]
     server: Server,
 }
@@ -75,8 +79,8 @@ struct Submission<'a> {
 }
 
 /// Starts a run.
-pub(crate) async fn run(args: RunArgs) -> Outcome {
-    let api = Api::new(&args.server)?;
+pub(crate) async fn run(args: RunArgs, session: &Session) -> Outcome {
+    let (api, format) = (session.api(&args.server)?, session.format(&args.form)?);
     let source = if source::is_file(&args.what) { Some(source::read(&args.what)?) } else { None };
     if source.is_none() {
         WorkflowName::new(&args.what).map_err(|error| Failure::usage(error.to_string()))?;
@@ -84,9 +88,10 @@ pub(crate) async fn run(args: RunArgs) -> Outcome {
     let answer = submit(&api, &args, source.as_ref()).await?;
     let submitted: Submitted = read(answer.clone())?;
     if args.follow {
-        return watch(&api, &submitted, &args).await;
+        let started = if submitted.created { "started" } else { "was there before" };
+        return watch(&api, &submitted.run, started, args.timeout, format).await;
     }
-    match args.output {
+    match format {
         Format::Table => {
             if !submitted.created {
                 note(&format!("a run with this key was there before; it is {}", submitted.state));
@@ -113,7 +118,7 @@ async fn submit(api: &Api, args: &RunArgs, source: Option<&Source>) -> Result<Va
         data,
         key: args.key.as_deref(),
     };
-    let answer = api.post(&["v1", "runs"], &submission).await;
+    let answer = api.post(&routes::START_RUN, &[], &submission).await;
     answer.map_err(|failure| match source {
         Some(source) if !failure.problems.is_empty() => {
             let message = format!("{}: {}", source.name, failure.message);
@@ -126,21 +131,22 @@ async fn submit(api: &Api, args: &RunArgs, source: Option<&Source>) -> Result<Va
     })
 }
 
-async fn watch(api: &Api, submitted: &Submitted, args: &RunArgs) -> Outcome {
+/// Watches a run until it is over, and prints its result; the exit code is the run's. `how` it came to be watched is
+/// said first.
+pub(crate) async fn watch(api: &Api, run: &str, how: &str, timeout: Option<Duration>, format: Format) -> Outcome {
     let mut interrupts = Interrupts::listen()?;
     let paint = Stream::Err.paint();
-    let started = if submitted.created { "started" } else { "was there before" };
-    note(&format!("run {} {started}", paint.bold(&submitted.run)));
+    note(&format!("run {} {how}", paint.bold(run)));
     let watched = tokio::select! {
         biased;
         _ = interrupts.next() => None,
-        watched = follow(api, &submitted.run, args.timeout) => Some(watched?),
+        watched = follow(api, run, timeout) => Some(watched?),
     };
     let Some(Watched { answer, run, .. }) = watched else {
-        note(&format!("the run goes on; `phasework runs show {}` looks at it", submitted.run));
+        note(&format!("the run goes on; `phasework runs follow {run}` watches it again"));
         return Ok(Exit::Interrupted);
     };
-    match args.output {
+    match format {
         Format::Table => say_result(&run)?,
         format => say_json(&answer, format)?,
     }
@@ -158,7 +164,7 @@ fn say_result(run: &RunView) -> Result<(), Failure> {
 pub(crate) fn verdict(run: &RunView) -> Outcome {
     let paint = Stream::Err.paint();
     let (state, took) = (state_text(&run.state, paint), words(run.took(SystemClock.now())));
-    let cause = run.error.as_ref().map(|cause| format!(": {}", cause.words())).unwrap_or_default();
+    let cause = run.error.as_ref().map(|cause| format!(": {}", one_line(&cause.words()))).unwrap_or_default();
     match run.state.as_str() {
         "succeeded" => {
             note(&format!("{} run {state} after {took}", paint.green("✔")));
@@ -181,5 +187,23 @@ pub(crate) fn verdict(run: &RunView) -> Outcome {
             let failure = Failure::new(Exit::Bad, format!("the run {was}{state} after {took}{cause}"));
             Err(failure.hint(format!("`phasework runs show {}` tells more", run.run)))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_worker_said_says_nothing_to_the_terminal() {
+        let error = json!({ "phase": "p", "message": "a\x1b[2J\nb" });
+        let run = json!({
+            "run": "r", "workflow": "w", "revision": "v", "state": "failed", "phase": "p", "error": error,
+            "created_at": SystemClock.now(),
+        });
+        let failure = verdict(&read(run).unwrap()).unwrap_err();
+        assert!(failure.message.ends_with(": in phase `p`: a [2J b"), "{:?}", failure.message);
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::source;
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::{Format, Stream, note, say, say_items};
+use crate::session::{Form, Session};
 use crate::snippet;
 use crate::views::ProblemView;
 
@@ -25,9 +26,8 @@ pub(crate) struct ValidateArgs {
     /// The definitions; - for stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// What was found in one file.
@@ -54,9 +54,9 @@ fn is_zero(count: &usize) -> bool {
 }
 
 /// Checks every file.
-pub(crate) fn run(args: &ValidateArgs) -> Outcome {
+pub(crate) fn run(args: &ValidateArgs, session: &Session) -> Outcome {
     let judgements = args.files.iter().map(|file| judge(file)).collect::<Result<Vec<_>, _>>()?;
-    match args.output {
+    match session.format(&args.form)? {
         Format::Table => judgements.iter().try_for_each(tell)?,
         format => say_items(&judgements, &judgements, format)?,
     }
@@ -91,7 +91,7 @@ fn judge(file: &str) -> Result<Judgement, Failure> {
 }
 
 /// A problem found here, in the form in which a server tells one.
-fn view(problem: &Problem) -> ProblemView {
+pub(super) fn view(problem: &Problem) -> ProblemView {
     let as_told = serde_json::to_value(problem).and_then(serde_json::from_value);
     as_told.expect("a problem is told in the form in which it is read")
 }

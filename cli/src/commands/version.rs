@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::failure::{Exit, Outcome};
 use crate::output::{Format, say, say_json};
+use crate::session::{Form, Session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,17 +16,16 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct VersionArgs {
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: Form,
 }
 
 /// Prints the version.
-pub(crate) fn run(args: &VersionArgs) -> Outcome {
+pub(crate) fn run(args: &VersionArgs, session: &Session) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
     let protocol = phasework_workflows::message::PROTOCOL;
     let state_format = phasework_workflows::run::STATE_FORMAT;
-    match args.output {
+    match session.format(&args.form)? {
         Format::Table => {
             say(&format!("phasework {version}\nwire protocol {protocol}, state format {state_format}\n"))?;
         }

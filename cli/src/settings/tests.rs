@@ -66,7 +66,7 @@ fn settings_are_read() {
     let usual = read(&[]).unwrap();
     assert_eq!((usual.broker, usual.store), (BrokerUrl::Memory, StoreUrl::Memory));
     assert_eq!(usual.listen.to_string(), "127.0.0.1:7180");
-    assert_eq!((&*usual.engine.name, usual.prefix.as_str(), usual.token), ("box-1", "phasework", None));
+    assert_eq!((&*usual.engine.name, usual.prefix.as_str(), usual.tokens.is_empty()), ("box-1", "phasework", true));
     let said = read(&[
         (Key::BROKER, "amqps://u:p@rabbit/vhost"),
         (Key::STORE, "rediss://:p@redis:6379/0"),
@@ -90,6 +90,10 @@ fn a_setting_that_cannot_be_is_named_with_where_it_came_from() {
         (Key::BROKER, "sekret", "--broker: this is no URL"),
         (Key::STORE, "redis://u:sekret@h:99999", "--store: this is no URL"),
         (Key::STORE, "amqp://u:sekret@h", "--store: `amqp:` is not a scheme for this; expected redis://"),
+        (Key::STORE, "sqlite:", "--store: no directory is named"),
+        (Key::STORE, "sqlite:~/state", "--store: `~/state`: nobody puts your home in the place of `~` here"),
+        (Key::STORE, "sqlite://state/a", "--store: `sqlite://state/a` is no path; expected sqlite:DIR"),
+        (Key::STORE, "sqlit:state", "--store: `sqlit:` is not a scheme for this"),
         (Key::LISTEN, "7180", "--listen: `7180` is not an address"),
         (Key::PREFIX, "a.b", "--prefix: a prefix name has"),
         (Key::COORDINATOR_QUEUES, "many", "--coordinator-queues: `many` is not a number of queues"),
@@ -111,6 +115,59 @@ fn a_setting_that_cannot_be_is_named_with_where_it_came_from() {
 }
 
 #[test]
+fn a_store_may_be_a_directory() {
+    for dir in ["state", "./a b/c", "/var/lib/phasework", "///var/lib/phasework", "C:\\state"] {
+        let settings = read(&[(Key::STORE, &format!("sqlite:{dir}"))]).unwrap();
+        assert_eq!(settings.store, StoreUrl::Sqlite(dir.into()));
+        assert_eq!(format!("{:?}", settings.store), format!("sqlite:{dir}"));
+    }
+    let mut layers = Layers::new(&[(Key::STATE, Some("kept"))], |_| None, None);
+    layers.embed(Some(".phasework")).unwrap();
+    let settings = Settings::read(&layers, "box-1").unwrap();
+    assert_eq!((settings.broker, settings.store), (BrokerUrl::Memory, StoreUrl::Sqlite("kept".into())));
+}
+
+#[test]
+fn tokens_come_with_names_and_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokens");
+    std::fs::write(&path, "# who is who\n#eve=3ve,dave=d4ve\nbob=b0b,b0b\n").unwrap();
+    let file = path.to_str().unwrap();
+    let settings = read(&[(Key::TOKENS, "alice=4lice"), (Key::TOKENS_FILE, file), (Key::TOKEN, "plain")]).unwrap();
+    assert_eq!(format!("{:?}", settings.tokens), r#"["alice", "bob", "api"]"#);
+    assert_eq!(settings.tokens.who(b"b0b,b0b").as_deref(), Some("bob"), "a file has one a line");
+    assert_eq!(settings.tokens_file.as_deref(), Some(&*path));
+    let worker = [(Key::TOKENS, "alice=4lice"), (Key::WORKER_TOKEN, "w0rker")];
+    assert!(read(&worker).is_ok(), "a name is as good as none");
+    std::fs::write(&path, "bob=b0b\nsekret").unwrap();
+    for (set, expected) in [
+        (vec![(Key::TOKENS, "alice")], "--tokens: token 1 is not NAME=SECRET"),
+        (vec![(Key::TOKENS, " , ")], "--tokens: there is no token in it"),
+        (vec![(Key::TOKENS_FILE, "/nowhere/tokens")], "--tokens-file: cannot read /nowhere/tokens: "),
+        (vec![(Key::TOKENS_FILE, file)], "token 2 is not NAME=SECRET"),
+        (vec![(Key::TOKEN, "two words")], "--token: the token must not be empty and must have visible ASCII"),
+        (vec![(Key::TOKENS, "alice=sekret"), (Key::TOKEN, "sekret")], "has the same secret as `alice`"),
+        (vec![(Key::TOKEN, "sekret"), (Key::WORKER_TOKEN, "sekret")], "worker_token: it is `token` too"),
+        (
+            vec![(Key::TOKENS, "bob=b0b,alice=sekret"), (Key::TOKEN, "t"), (Key::WORKER_TOKEN, " sekret")],
+            "worker_token: it is the token of `alice` too",
+        ),
+    ] {
+        let message = read(&set).err().unwrap().message;
+        assert!(message.contains(expected) && !message.contains("sekret"), "{set:?}: {message}");
+    }
+}
+
+#[test]
+fn what_is_left_out_is_not_looked_at() {
+    let flags = [(Key::BROKER, "memory:"), (Key::STORE, "memory:"), (Key::TOKENS_FILE, "/nowhere/tokens")];
+    let mut layers = Layers::new(&flags.map(|(key, value)| (key, Some(value))), |_| None, None);
+    assert!(Settings::read(&layers, "box-1").is_err());
+    layers.leave_out(&[Key::TOKENS_FILE]);
+    assert!(Settings::read(&layers, "box-1").unwrap().tokens.is_empty());
+}
+
+#[test]
 fn no_password_is_shown() {
     for (url, expected) in [
         ("amqp://u:sekret@h:5672/v", "amqp://u:***@h:5672/v"),
@@ -120,11 +177,20 @@ fn no_password_is_shown() {
         ("u:sekret@h", "***@h"),
         ("amqp://h", "amqp://h"),
         ("memory:", "memory:"),
+        ("sqlite:/home/me@work/a", "sqlite:/home/me@work/a"),
+        ("sqlite:a@b", "sqlite:a@b"),
+        ("amqp://u:sekret@h/a@b", "amqp://u:***@h/a@b"),
+        ("redis://h/a@b", "redis://h/a@b"),
     ] {
         assert_eq!(redact(url), expected);
     }
-    let flags = [(Key::BROKER, Some("amqp://u:sekret@h")), (Key::TOKEN, Some("sekret"))];
+    let tokens = (Key::TOKENS, Some("alice=sekret"));
+    let flags = [(Key::BROKER, Some("amqp://u:sekret@h")), (Key::TOKEN, Some("sekret")), tokens];
     let words = Layers::new(&flags, |_| None, None).words();
     assert!(!words.contains("sekret") && words.contains("amqp://u:***@h"), "{words}");
+    let mut layers = Layers::new(&[(Key::STATE, Some("/srv/me@work"))], |_| None, None);
+    layers.embed(None).unwrap();
+    let words = layers.words();
+    assert!(words.contains(" = sqlite:/srv/me@work ") && words.contains(" = /srv/me@work "), "{words}");
     assert_eq!(format!("{:?}", BrokerUrl::Rabbit("amqp://u:sekret@h".into())), "amqp://u:***@h");
 }

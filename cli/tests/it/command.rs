@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -44,12 +44,20 @@ impl Place {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_phasework"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PHASEWORK_")) {
+        self.surround(command.args(arguments));
+        command
+    }
+
+    /// Puts a command into the folder, with none of this machine's settings.
+    pub(crate) fn surround(&self, command: &mut Command) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(&name.to_string_lossy())) {
             command.env_remove(name);
         }
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        for name in ["XDG_CONFIG_HOME", "NO_COLOR", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        command.current_dir(self.folder.path()).env("HOME", self.folder.path()).stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
     }
 
     /// Runs the program to its end.
@@ -74,17 +82,24 @@ impl Place {
     /// Starts the program and leaves it running.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
         let err = child.stderr.take().map(BufReader::new);
-        Running { child, err, told: String::new() }
+        Running { child, out, err, told: String::new(), printed: String::new() }
     }
+}
+
+fn is_setting(name: &str) -> bool {
+    name.starts_with("PHASEWORK_") || name.starts_with("OTEL_")
 }
 
 /// A program that runs. It ends with this value.
 pub(crate) struct Running {
     child: Child,
+    out: BufReader<ChildStdout>,
     /// Nothing once nobody listens any more.
     err: Option<BufReader<ChildStderr>>,
     told: String,
+    printed: String,
 }
 
 impl Running {
@@ -101,6 +116,14 @@ impl Running {
         }
     }
 
+    /// Waits for the next line on stdout.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.out.read_line(&mut line).unwrap();
+        self.printed.push_str(&line);
+        line
+    }
+
     /// Sends it a signal: `INT`, `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
@@ -115,8 +138,8 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn end(mut self) -> Done {
-        let (mut out, mut err) = (String::new(), std::mem::take(&mut self.told));
-        self.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        let (mut out, mut err) = (std::mem::take(&mut self.printed), std::mem::take(&mut self.told));
+        self.out.read_to_string(&mut out).unwrap();
         if let Some(rest) = &mut self.err {
             rest.read_to_string(&mut err).unwrap();
         }

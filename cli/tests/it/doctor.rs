@@ -2,6 +2,9 @@
 
 use phasework_broker::rabbitmq::{RabbitMq, RabbitOptions};
 use phasework_broker::{Address, Broker as _};
+use phasework_store::Store as _;
+use phasework_store::redis::{RedisOptions, RedisStore};
+use phasework_workflows::id::Shard;
 use serde_json::Value;
 
 use crate::command::Place;
@@ -27,7 +30,15 @@ fn a_real_installation_is_looked_at() {
     let mut serving = place.start(&["serve"]);
     let url = address(&mut serving);
     serving.until("ready: the broker and the store can be used");
-    let words = ["serve every queue", &url, "ready               yes", "format              1", "0 live, 0 ended"];
+    let words = [
+        "serve every queue",
+        &url,
+        "ready               yes",
+        "format              1",
+        "0 live, 0 ended",
+        "the broker and the store hold the same",
+        "all shards are up to date",
+    ];
     place.check(&["doctor", "--url", &url], 0, &words);
     let json = place.check(&["doctor", "--url", &url, "--output", "json"], 0, &[]).out;
     let json: Value = serde_json::from_str(&json).unwrap();
@@ -41,25 +52,40 @@ fn a_real_installation_is_looked_at() {
         &["nobody serves 2 of 2 coordinator queues", "→ `phasework serve` starts a coordinator"],
     );
     place.check(&["doctor", "--url", &url], 3, &["cannot be reached", "--url or PHASEWORK_API says where it is"]);
-    tidy_up(&broker, prefix);
+    with_runtime(losses(&place, &broker, &store, &prefix));
 }
 
-fn tidy_up(url: &str, prefix: String) {
+/// What is said when the store, or the broker, has lost something and no coordinator has seen to it yet.
+async fn losses(place: &Place, broker: &str, store: &str, prefix: &str) {
+    let options = RabbitOptions { prefix: prefix.to_owned(), ..RabbitOptions::new(broker) };
+    let rabbit = RabbitMq::connect(options).await.unwrap();
+    let redis = RedisStore::connect(&RedisOptions { prefix: prefix.to_owned(), ..RedisOptions::new(store) }).unwrap();
+    let shards: Vec<_> = Shard::all().take(3).collect();
+    redis.put_epoch(&shards, "of another time").await.unwrap();
+    place.check(&["doctor"], 1, &["3 of 256 shards were not recovered", "`phasework serve` starts one"]);
+    let marker = Address::Marker(redis.marker().await.unwrap().expect("a coordinator made one"));
+    rabbit.delete(&marker).await.unwrap();
+    place.check(&["doctor"], 1, &["the broker does not hold the one of the store", "`phasework serve` does"]);
+    assert_eq!(rabbit.depth(&marker).await.unwrap(), 0, "a look changes nothing");
+    let empty = format!("{}/7", store.trim_end_matches("/0").trim_end_matches('/'));
+    place.check(&["doctor", "--store", &empty], 1, &["the store has none, but the broker was used", "--adopt"]);
+    for queue in [Address::Coordinator(0), Address::Coordinator(1), Address::Submit, Address::Dead] {
+        rabbit.delete(&queue).await.unwrap();
+    }
+    rabbit.close().await;
+}
+
+fn with_runtime(work: impl Future<Output = ()>) {
     rustls::crypto::ring::default_provider().install_default().ok(); // another test may have been first
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let broker = RabbitMq::connect(RabbitOptions { prefix, ..RabbitOptions::new(url) }).await.unwrap();
-        for queue in [Address::Coordinator(0), Address::Coordinator(1), Address::Submit, Address::Dead] {
-            broker.delete(&queue).await.unwrap();
-        }
-        broker.close().await;
-    });
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
 }
 
 #[test]
 fn what_cannot_be_reached_is_exit_code_3() {
     // Port 1 of this machine: nothing listens there.
     let place = Place::new().with("PHASEWORK_LISTEN", "127.0.0.1:1");
+    // Whom `serve` lets in may be kept from who looks.
+    let place = place.with("PHASEWORK_TOKENS_FILE", "/nowhere/tokens").with("PHASEWORK_WORKER_TOKEN", "w0rker");
     let (rabbit, redis) = ("amqp://user:sekret@127.0.0.1:1", "redis://:sekret@127.0.0.1:1");
     let rows: [(&[&str], i32, &[&str]); 4] = [
         (

@@ -51,7 +51,7 @@ fn ctrl_c_stops_watching_and_the_run_goes_on() {
     watching.signal("INT");
     let done = watching.end();
     assert_eq!(done.exit, 130, "{}", done.err);
-    assert!(done.err.contains("the run goes on; `phasework runs show "), "{}", done.err);
+    assert!(done.err.contains("the run goes on; `phasework runs follow "), "{}", done.err);
     place.check(&["runs", "list", "--state", "live"], 0, &["running"]);
 }
 

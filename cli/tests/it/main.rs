@@ -5,10 +5,19 @@
 
 mod client;
 mod command;
+mod completions;
+mod context;
 mod demo;
 mod doctor;
+mod embedded;
+mod export;
 mod follow;
+mod looking;
 mod offline;
 mod orders;
+mod programs;
+mod replay;
 mod serve;
 mod server;
+#[cfg(feature = "otel")]
+mod traces;

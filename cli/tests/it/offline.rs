@@ -15,9 +15,12 @@ fn help_version_and_completions_are_printed() {
         (&["--version"], "phasework 0."),
         (&["version"], "wire protocol 1"),
         (&["version", "--output", "json"], "\"protocol\": 1"),
-        (&["completions", "bash"], "_phasework()"),
+        (&["completions", "bash"], "_clap_complete_phasework()"),
         (&["completions", "zsh"], "#compdef phasework"),
-        (&["completions", "fish"], "complete -c phasework"),
+        (&["completions", "elvish"], "edit:completion:arg-completer"),
+        (&["completions", "powershell"], "Register-ArgumentCompleter"),
+        (&["man"], ".TH phasework 1"),
+        (&["completions", "fish"], "complete --keep-order --exclusive --command phasework"),
     ] {
         place.check(arguments, 0, &[expected]);
     }

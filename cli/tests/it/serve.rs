@@ -1,5 +1,7 @@
 //! `serve`: from settings to a running engine, and to its end.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::command::{Place, Running};
 use crate::server::PASS;
 
@@ -10,7 +12,9 @@ pub(crate) fn address(serving: &mut Running) -> String {
     rest.split([' ', '"']).next().unwrap().to_owned()
 }
 
-const IN_MEMORY: [&str; 7] = ["serve", "--broker", "memory:", "--store", "memory:", "--listen", "127.0.0.1:0"];
+/// An engine with nothing but memory.
+pub(crate) const IN_MEMORY: [&str; 7] =
+    ["serve", "--broker", "memory:", "--store", "memory:", "--listen", "127.0.0.1:0"];
 
 #[test]
 fn an_engine_in_memory_serves_until_it_is_told_to_stop() {
@@ -27,6 +31,21 @@ fn an_engine_in_memory_serves_until_it_is_told_to_stop() {
         let done = serving.end();
         assert_eq!(done.exit, 0, "{}", done.err);
         assert!(done.err.contains(expected), "{}", done.err);
+    }
+}
+
+#[test]
+fn tokens_that_others_can_read_are_warned_of() {
+    let place = Place::new().file("tokens", "bob=b0b\n");
+    for (mode, expected) in
+        [(0o640, "tokens holds tokens and others can read it (mode 0640)"), (0o600, "phasework listens")]
+    {
+        std::fs::set_permissions(place.path().join("tokens"), std::fs::Permissions::from_mode(mode)).unwrap();
+        let mut serving = place.start(&[&IN_MEMORY[..], &["--tokens-file", "tokens"]].concat());
+        serving.until(expected);
+        serving.signal("TERM");
+        let done = serving.end();
+        assert_eq!((done.exit, done.err.contains("others can read")), (0, mode == 0o640), "{}", done.err);
     }
 }
 
@@ -92,8 +111,12 @@ fn settings_are_shown_with_where_they_come_from() {
     let expected = [
         "broker = amqp://u:***@h (phasework.toml)",
         "store = memory: (environment)",
+        "state not set",
         "listen = 127.0.0.1:7180 (default)",
         "token = *** (environment)",
+        "tokens not set",
+        "tokens_file not set",
+        "worker_token not set",
         "name not set",
         "prefix = stall (environment)",
         "coordinator_queues = 4 (flag)",

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use phasework_broker::memory::MemoryBroker;
 use phasework_broker::{Address, Message, SharedBroker};
-use phasework_engine::api::{ApiConfig, router, serve};
+use phasework_engine::api::{ApiConfig, Tokens, router, serve};
 use phasework_engine::engine::Parts;
 use phasework_engine::{EngineConfig, RunningEngine, start};
 use phasework_sdk::{Context, HandlerError, Worker};
 use phasework_store::memory::MemoryStore;
 use phasework_workflows::id::SystemIds;
+use phasework_workflows::run::apply;
 use phasework_workflows::time::SystemClock;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -72,7 +73,8 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let over = CancellationToken::new();
         let broker: SharedBroker = Arc::new(MemoryBroker::new());
-        let config = ApiConfig { token: token.map(Arc::from), metrics: None };
+        let config =
+            ApiConfig { tokens: token.map(|token| Tokens::one(token).unwrap()).unwrap_or_default(), metrics: None };
         let (engine, url) = runtime.block_on(serve_engine(&broker, config, over.clone()));
         let worker = Worker::new(Arc::clone(&broker))
             .handler("Greeter", "1.0.0", greet)
@@ -118,6 +120,7 @@ async fn serve_engine(broker: &SharedBroker, config: ApiConfig, over: Cancellati
         broker: Arc::clone(broker),
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
+        decide: apply,
         config: Arc::new(EngineConfig::new("test")),
     };
     let engine = start(parts).unwrap();

@@ -4,11 +4,15 @@
 use std::io::IsTerminal as _;
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use serde_json::{Value, json};
 
+use crate::complete;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::http::{Api, Ask, Server};
+use crate::http::{Api, Ask};
 use crate::output::{Format, note, say, say_items};
+use crate::routes;
+use crate::session::{Form, Server, Session};
 use crate::views::DeadPage;
 
 /// How many letters are asked for at once.
@@ -26,6 +30,7 @@ Examples:
 pub(crate) struct DisposeArgs {
     /// The dead letters
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(add = ArgValueCandidates::new(complete::dead_letters))]
     ids: Vec<String>,
     /// All that are there
     #[arg(long)]
@@ -33,9 +38,8 @@ pub(crate) struct DisposeArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: Form,
     #[command(flatten)]
     server: Server,
 }
@@ -66,8 +70,8 @@ impl Way {
 }
 
 /// Disposes of dead letters, one after the other; says of each what became of it.
-pub(crate) async fn run(args: DisposeArgs, way: Way) -> Outcome {
-    let api = Api::new(&args.server)?;
+pub(crate) async fn run(args: DisposeArgs, way: Way, session: &Session) -> Outcome {
+    let (api, format) = (session.api(&args.server)?, session.format(&args.form)?);
     let ids = if args.all { all(&api).await? } else { args.ids };
     if ids.is_empty() {
         note("no dead letters");
@@ -80,8 +84,8 @@ pub(crate) async fn run(args: DisposeArgs, way: Way) -> Outcome {
     let (mut results, mut worst) = (Vec::new(), Exit::Good);
     for id in &ids {
         let answer = match way {
-            Way::Requeue => api.post::<Value>(&["v1", "dead", id, "requeue"], &json!({})).await,
-            Way::Drop => api.delete(&["v1", "dead", id]).await,
+            Way::Requeue => api.post::<Value>(&routes::REQUEUE, &[id], &json!({})).await,
+            Way::Drop => api.delete(&routes::DROP_LETTER, &[id]).await,
         };
         match answer {
             Ok(_) => results.push(json!({ "id": id, "result": way.done() })),
@@ -93,7 +97,7 @@ pub(crate) async fn run(args: DisposeArgs, way: Way) -> Outcome {
         }
     }
     let done = results.iter().filter(|result| result["result"] == way.done()).count();
-    match args.output {
+    match format {
         Format::Table => say(&format!("{done} of {} {}\n", ids.len(), way.done()))?,
         format => say_items(&results, &results, format)?,
     }
@@ -105,7 +109,7 @@ async fn all(api: &Api) -> Result<Vec<String>, Failure> {
     let mut ids = Vec::new();
     loop {
         let query = vec![("skip", ids.len().to_string()), ("limit", PAGE.to_string())];
-        let page: DeadPage = api.get(&["v1", "dead"], Ask { query, ..Ask::default() }).await?;
+        let page: DeadPage = api.get(&routes::DEAD, &[], Ask { query, ..Ask::default() }).await?;
         let got = page.dead.len();
         ids.extend(page.dead.into_iter().map(|letter| letter.id));
         if got == 0 || ids.len() as u64 >= page.count {

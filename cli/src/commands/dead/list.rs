@@ -1,19 +1,22 @@
 //! `phasework dead list`: which messages were set aside, and why.
 
 use clap::Args;
-use phasework_workflows::time::{Clock as _, SystemClock};
 use serde_json::Value;
 
-use crate::failure::{Exit, Outcome};
-use crate::http::{Api, Ask, Server, read};
-use crate::length::ago;
-use crate::output::{Format, Rows, cell, note, number, say, say_items};
-use crate::views::DeadPage;
+use crate::failure::{Failure, Outcome};
+use crate::http::read;
+use crate::pages::{Turn, gather};
+use crate::routes;
+use crate::session::{Server, Session, Times, WatchedForm};
+use crate::table::{Table, column, field};
+use crate::views::{DeadPage, DeadView};
+use crate::watch::{Answer, Page, show};
 
 const EXAMPLES: &str = "\
 Examples:
   phasework dead list
   phasework dead list --skip 50 --limit 50
+  phasework dead list --watch
   phasework dead list --output jsonl | jq -r .reason | sort | uniq -c";
 
 /// List dead letters, newest first
@@ -26,37 +29,50 @@ pub(crate) struct ListArgs {
     /// How many of the newest to pass over
     #[arg(long, value_name = "N", default_value_t = 0)]
     skip: usize,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: WatchedForm,
     #[command(flatten)]
     server: Server,
 }
 
 /// Lists dead letters.
-pub(crate) async fn run(args: ListArgs) -> Outcome {
-    let query = vec![("skip", args.skip.to_string()), ("limit", args.limit.to_string())];
-    let answer: Value = Api::new(&args.server)?.get(&["v1", "dead"], Ask { query, ..Ask::default() }).await?;
-    if args.output != Format::Table {
-        let items = answer.get("dead").and_then(Value::as_array).cloned().unwrap_or_default();
-        say_items(&answer, &items, args.output)?;
-        return Ok(Exit::Good);
-    }
-    let page: DeadPage = read(answer)?;
+pub(crate) async fn run(args: ListArgs, session: &Session) -> Outcome {
+    let api = session.api(&args.server)?;
+    let ask = async || {
+        let page = gather(&api, (&routes::DEAD, &[]), "dead", &[], Turn::Skip(args.skip), args.limit).await?;
+        let mut whole = page.last;
+        if let Some(fields) = whole.as_object_mut() {
+            fields.insert("dead".into(), page.items.clone().into());
+        }
+        Ok(Answer { whole, items: Some(page.items), is_final: false })
+    };
+    show(session, &args.form, "id", ask, |answer, times| tell(&answer.whole, times, args.skip)).await
+}
+
+fn tell(answer: &Value, times: Times, skip: usize) -> Result<Page, Failure> {
+    let page: DeadPage = read(answer.clone())?;
     if page.dead.is_empty() {
-        note("no dead letters");
-        return Ok(Exit::Good);
+        return Ok(Page { note: Some("no dead letters".to_owned()), ..Page::default() });
     }
-    let now = SystemClock.now();
-    let mut rows = Rows::new(&["ID", "WHEN", "QUEUE", "KIND", "SIZE", "REASON"]);
-    for letter in &page.dead {
-        let when = cell(ago(letter.at, now));
-        let (queue, kind) = (cell(&letter.queue), cell(&letter.kind));
-        rows.add(vec![cell(&letter.id), when, queue, kind, number(letter.size), cell(&letter.reason)]);
+    let shown = page.dead.len();
+    let there_is_more = page.count > (skip + shown) as u64;
+    let more = there_is_more.then(|| format!("{shown} of {}; --skip and --limit show more", page.count));
+    Ok(Page { text: table(&page.dead, times).text(), more, note: None })
+}
+
+fn table(letters: &[DeadView], times: Times) -> Table {
+    let mut table = Table::new(&[
+        column("ID"),
+        column("WHEN").keep(5),
+        column("QUEUE").keep(4).least(8),
+        column("KIND").keep(3).least(6),
+        column("SIZE").keep(2).right(),
+        column("REASON").keep(6).least(12),
+    ]);
+    for letter in letters {
+        let (when, size) = (field(times.tell(letter.at)), field(letter.size));
+        let (queue, kind) = (field(&letter.queue), field(&letter.kind));
+        table.add(vec![field(&letter.id), when, queue, kind, size, field(&letter.reason)]);
     }
-    say(&rows.text(&[0]))?;
-    if page.count > (args.skip + page.dead.len()) as u64 {
-        note(&format!("{} of {}; --skip and --limit show more", page.dead.len(), page.count));
-    }
-    Ok(Exit::Good)
+    table
 }

@@ -7,6 +7,7 @@ mod show;
 use clap::Subcommand;
 
 use crate::failure::Outcome;
+use crate::session::Session;
 
 /// Look at dead letters, put them back or drop them.
 #[derive(Debug, Subcommand)]
@@ -22,11 +23,11 @@ pub(crate) enum DeadCommand {
 }
 
 /// Runs a command on dead letters.
-pub(crate) async fn run(command: DeadCommand) -> Outcome {
+pub(crate) async fn run(command: DeadCommand, session: &Session) -> Outcome {
     match command {
-        DeadCommand::List(args) => list::run(args).await,
-        DeadCommand::Show(args) => show::run(args).await,
-        DeadCommand::Requeue(args) => dispose::run(args, dispose::Way::Requeue).await,
-        DeadCommand::Drop(args) => dispose::run(args, dispose::Way::Drop).await,
+        DeadCommand::List(args) => list::run(args, session).await,
+        DeadCommand::Show(args) => show::run(args, session).await,
+        DeadCommand::Requeue(args) => dispose::run(args, dispose::Way::Requeue, session).await,
+        DeadCommand::Drop(args) => dispose::run(args, dispose::Way::Drop, session).await,
     }
 }

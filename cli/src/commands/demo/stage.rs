@@ -8,6 +8,7 @@ use phasework_broker::SharedBroker;
 use phasework_broker::memory::MemoryBroker;
 use phasework_engine::api::{ApiConfig, router, serve};
 use phasework_engine::engine::Parts;
+use phasework_engine::trace::SharedTracer;
 use phasework_engine::{EngineConfig, RunningEngine, start};
 use phasework_example_search::handlers::Shop;
 use phasework_example_search::site::Site;
@@ -16,13 +17,14 @@ use phasework_example_search::worker_with;
 use phasework_sdk::Worker;
 use phasework_store::memory::MemoryStore;
 use phasework_workflows::id::SystemIds;
+use phasework_workflows::run::apply;
 use phasework_workflows::time::SystemClock;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Exit, Failure};
-use crate::http::{Api, Server};
+use crate::http::Api;
 
 /// What is to be seen of the stage.
 #[derive(Clone, Debug)]
@@ -46,7 +48,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Builds it. Pages are kept in `keep`, if anywhere.
-    pub(crate) async fn build(site: Option<&str>, keep: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) async fn build(
+        site: Option<&str>,
+        keep: Option<&Path>,
+        tracer: Option<SharedTracer>,
+    ) -> Result<Self, Failure> {
         if let Some(folder) = keep {
             let made = std::fs::create_dir_all(folder);
             made.map_err(|error| Failure::usage(format!("cannot keep pages in {}: {error}", folder.display())))?;
@@ -65,7 +71,8 @@ impl Stage {
             broker: Arc::clone(&broker),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
-            config: Arc::new(EngineConfig::new("demo")),
+            decide: apply,
+            config: Arc::new(EngineConfig { tracer, ..EngineConfig::new("demo") }),
         });
         let engine = engine.map_err(|error| broken("the engine", &error))?;
         let (mut tasks, over) = (JoinSet::new(), CancellationToken::new());
@@ -119,7 +126,7 @@ async fn serve_api(engine: &RunningEngine, tasks: &mut JoinSet<()>, over: &Cance
             tracing::error!(%error, "the API cannot be served");
         }
     });
-    Api::new(&Server { url: format!("http://{address}"), token: None })
+    Api::new(&format!("http://{address}"), None)
 }
 
 fn host_handlers(

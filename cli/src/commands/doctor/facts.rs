@@ -1,10 +1,11 @@
 //! What was found out about an installation. Plain data: how it is found out and what it means stand elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use phasework_broker::rabbitmq::{self, Found};
 use phasework_store::RunCounts;
-use phasework_store::redis;
+use phasework_store::{redis, sqlite};
 use phasework_workflows::Version;
 use phasework_workflows::definition::VersionRequirement;
 use phasework_workflows::id::{HandlerName, RunId};
@@ -50,6 +51,17 @@ pub(super) struct BrokerFacts {
     pub(super) dead: Queue,
     /// The job queues of what live workers host.
     pub(super) jobs: Vec<Queue>,
+    /// What tells whether something was lost; nothing when the store could not be asked for it.
+    pub(super) markers: Option<Result<Markers, String>>,
+}
+
+/// What RabbitMQ holds of what tells whether something was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Markers {
+    /// Whether it holds the marker that the store has; nothing when the store has none.
+    pub(super) holds_stored: Option<bool>,
+    /// Whether it was used before.
+    pub(super) was_used: bool,
 }
 
 /// A queue.
@@ -60,11 +72,14 @@ pub(super) struct Queue {
     pub(super) found: Result<Found, String>,
 }
 
-/// What was found out about Redis, and what it remembers.
+/// What was found out about the store, and what it remembers.
 #[derive(Clone, Debug)]
 pub(super) struct StoreFacts {
     pub(super) address: String,
+    /// What Redis says of itself; of a store on SQLite the time alone.
     pub(super) server: redis::Server,
+    /// What is to be seen of the file, where the store is one.
+    pub(super) file: Option<sqlite::Looked>,
     /// By how many milliseconds its clock is ahead of ours.
     pub(super) ahead_ms: i64,
     pub(super) memory: Result<Remembered, String>,
@@ -86,6 +101,12 @@ pub(super) struct Remembered {
     pub(super) wanted: BTreeMap<HandlerName, Vec<VersionRequirement>>,
     /// The versions that live runs were given.
     pub(super) pinned: BTreeSet<(HandlerName, Version)>,
+    /// The marker that RabbitMQ is to hold too.
+    pub(super) marker: Option<Arc<str>>,
+    /// What the timeline of the store is called.
+    pub(super) lineage: Arc<str>,
+    /// For which epochs the shards were recovered that have had a run.
+    pub(super) epochs: Vec<Arc<str>>,
 }
 
 /// What was found out about the engine's API.

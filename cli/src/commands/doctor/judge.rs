@@ -1,9 +1,9 @@
 //! What the facts about an installation mean, and what to do about it. Pure: from facts to lines. The broker, the store,
-//! and the work (runs and workers) are judged in files of their own.
+//! what they may have lost, and the work (runs and workers) are judged in files of their own.
 
 use super::facts::{EngineFacts, Facts, Part, StoreFacts};
 use super::line::Line;
-use super::{broker, store, work};
+use super::{broker, store, timeline, work};
 use crate::failure::Exit;
 
 /// What the facts mean, area by area.
@@ -11,6 +11,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Line> {
     let mut lines = vec![Line::ok("program", "version", format!("phasework {}", env!("CARGO_PKG_VERSION")))];
     lines.extend(of_part("broker", &facts.broker, broker::judge));
     lines.extend(of_part("store", &facts.store, store::judge));
+    lines.extend(timeline::judge(facts));
     lines.extend(engine(&facts.engine));
     if let Part::There(StoreFacts { memory: Ok(memory), server, .. }) = &facts.store {
         lines.extend(work::judge(memory, server.time));

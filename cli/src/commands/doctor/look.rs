@@ -2,21 +2,25 @@
 //! nothing, and waits for nobody for long.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use phasework_broker::rabbitmq::{RabbitMq, RabbitOptions};
 use phasework_broker::{Address, Broker as _, BrokerError, Message, PublishError};
-use phasework_store::redis::{RedisOptions, RedisStore};
-use phasework_store::{RunFilter, Store as _, StoreError};
+use phasework_engine::USED_MARKER;
+use phasework_store::redis::{RedisOptions, RedisStore, Server};
+use phasework_store::sqlite::SqliteStore;
+use phasework_store::{RunFilter, Store, StoreError};
 use phasework_workflows::definition::{Workflow, handler_queue, parse};
-use phasework_workflows::id::Revision;
+use phasework_workflows::id::{Revision, Shard};
 use phasework_workflows::message::presence::WORKER_TTL;
 use phasework_workflows::run::{Head, RunState};
 use phasework_workflows::time::{Clock as _, SystemClock};
 use serde_json::Value;
 
-use super::facts::{BrokerFacts, EngineAnswer, EngineFacts, Facts, Part, Queue, Remembered, StoreFacts};
+use super::facts::{BrokerFacts, EngineAnswer, EngineFacts, Facts, Markers, Part, Queue, Remembered, StoreFacts};
 use crate::http::{Api, Ask};
+use crate::routes;
 use crate::settings::{BrokerUrl, Settings, StoreUrl};
 
 /// How long a part may take to answer.
@@ -24,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many live runs are looked at.
 const RUNS: usize = 1000;
+
+/// How often a marker is looked for: a queue that is just being brought up again may look empty.
+const MARKER_LOOKS: u32 = 3;
+
+/// How long to wait between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Finds out.
 pub(super) async fn look(settings: &Settings, api: &Api, is_named: bool) -> Facts {
@@ -58,6 +68,7 @@ async fn broker(settings: &Settings, store: &Part<StoreFacts>) -> Part<BrokerFac
         submit: queue(&rabbit, Address::Submit).await,
         dead: queue(&rabbit, Address::Dead).await,
         jobs: examine(&rabbit, job_queues(store).into_iter()).await,
+        markers: markers(&rabbit, store).await,
     };
     rabbit.close().await;
     Part::There(facts)
@@ -88,6 +99,33 @@ async fn queue(rabbit: &RabbitMq, address: Address) -> Queue {
     Queue { name: rabbit.name_of(&address), found }
 }
 
+/// What tells whether something was lost, as far as it is known what to look for.
+async fn markers(rabbit: &RabbitMq, store: &Part<StoreFacts>) -> Option<Result<Markers, String>> {
+    let Part::There(StoreFacts { memory: Ok(memory), .. }) = store else { return None };
+    let asked = async {
+        let holds_stored = match &memory.marker {
+            Some(marker) => Some(has(rabbit, marker).await?),
+            None => None,
+        };
+        Ok(Markers { holds_stored, was_used: has(rabbit, USED_MARKER).await? })
+    };
+    Some(asked.await.map_err(|error: BrokerError| plain(&error)))
+}
+
+/// Whether a marker is there, and its message in it.
+async fn has(rabbit: &RabbitMq, marker: &str) -> Result<bool, BrokerError> {
+    let queue = Address::Marker(marker.into());
+    for look in 0..MARKER_LOOKS {
+        if look > 0 {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        if rabbit.depth(&queue).await? > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The job queues of what live workers host. (Definitions may name others.)
 fn job_queues(store: &Part<StoreFacts>) -> Vec<Address> {
     let Part::There(StoreFacts { server, memory: Ok(memory), .. }) = store else { return Vec::new() };
@@ -100,8 +138,12 @@ fn job_queues(store: &Part<StoreFacts>) -> Vec<Address> {
 }
 
 async fn store(settings: &Settings) -> Part<StoreFacts> {
-    let StoreUrl::Redis(url) = &settings.store else { return Part::InMemory };
     let address = format!("{:?}", settings.store);
+    let url = match &settings.store {
+        StoreUrl::Redis(url) => url,
+        StoreUrl::Sqlite(dir) => return file(address, dir.clone()).await,
+        StoreUrl::Memory => return Part::InMemory,
+    };
     let options =
         RedisOptions { prefix: settings.prefix.clone(), timeout: PATIENCE, ..RedisOptions::new(url.as_str()) };
     let asked = async {
@@ -117,14 +159,32 @@ async fn store(settings: &Settings) -> Part<StoreFacts> {
         Err(error) => return Part::Refused { address, why: error.to_string() },
     };
     let memory = remembered(&store).await.map_err(|error| error.to_string());
-    Part::There(StoreFacts { address, ahead_ms: server.time.as_millis() - now, server, memory })
+    Part::There(StoreFacts { address, ahead_ms: server.time.as_millis() - now, server, file: None, memory })
 }
 
-async fn remembered(store: &RedisStore) -> Result<Remembered, StoreError> {
+/// A store on SQLite, which may be in use meanwhile.
+async fn file(address: String, dir: PathBuf) -> Part<StoreFacts> {
+    let looking = tokio::task::spawn_blocking(move || SqliteStore::look(&dir)).await;
+    let (store, file) = match looking {
+        Ok(Ok(looked)) => looked,
+        Ok(Err(StoreError::Unavailable(why))) => return Part::Away { address, why },
+        Ok(Err(error)) => return Part::Refused { address, why: error.to_string() },
+        Err(error) => return Part::Away { address, why: error.to_string() },
+    };
+    let memory = remembered(&store).await.map_err(|error| error.to_string());
+    let server = Server { time: SystemClock.now(), ..Server::default() };
+    Part::There(StoreFacts { address, ahead_ms: 0, server, file: Some(file), memory })
+}
+
+async fn remembered(store: &dyn Store) -> Result<Remembered, StoreError> {
+    let shards: Vec<_> = Shard::all().collect();
     let mut memory = Remembered {
         runs: store.run_counts().await?,
         dead_letters: store.dead_count().await?,
         workers: store.workers().await?,
+        marker: store.marker().await?,
+        lineage: store.lineage().await?,
+        epochs: store.epochs(&shards).await?.into_iter().flatten().collect(),
         ..Remembered::default()
     };
     for stored in store.workflows().await? {
@@ -149,7 +209,7 @@ async fn remembered(store: &RedisStore) -> Result<Remembered, StoreError> {
     Ok(memory)
 }
 
-async fn definition(store: &RedisStore, revision: &Revision) -> Result<Option<Workflow>, StoreError> {
+async fn definition(store: &dyn Store, revision: &Revision) -> Result<Option<Workflow>, StoreError> {
     let stored = store.workflow(revision).await?;
     Ok(stored.and_then(|stored| parse(&stored.definition).ok()).map(|document| document.workflow))
 }
@@ -188,10 +248,10 @@ fn note_run(memory: &mut Remembered, head: &Head, workflow: Option<&Workflow>) {
 }
 
 async fn engine(api: &Api, is_named: bool) -> EngineFacts {
-    let answer = match api.reasons_not_ready().await {
+    let answer = match api.readiness().await.map(|found| found.reasons) {
         Ok(reasons) => {
             // Not told to who has not got the token, nor while it starts.
-            let about: Option<Value> = api.get(&[], Ask::default()).await.ok();
+            let about: Option<Value> = api.get(&routes::ABOUT, &[], Ask::default()).await.ok();
             let version = about.and_then(|about| Some(about.get("version")?.as_str()?.to_owned()));
             Ok(EngineAnswer { version, reasons })
         }

@@ -1,6 +1,7 @@
-//! What the facts about Redis mean, and what to do about it. Pure: from facts to lines.
+//! What the facts about the store mean, and what to do about it. Pure: from facts to lines.
 
 use phasework_store::redis::Server;
+use phasework_store::sqlite::Looked;
 use phasework_workflows::time::Millis;
 
 use super::facts::StoreFacts;
@@ -14,6 +15,9 @@ const OLDEST: (u64, u64) = (7, 0);
 /// The layout that this program reads.
 const FORMAT: u32 = 1;
 
+/// From how many bytes on the log of a store on SQLite is longer than it should be.
+const LONG_LOG: u64 = 256 << 20;
+
 /// From which share of its memory a store is nearly full.
 const NEARLY_FULL_PERCENT: u64 = 90;
 
@@ -25,17 +29,49 @@ const LARGE_SKEW: Millis = Millis(60_000);
 
 /// What is to be said of the store.
 pub(super) fn judge(facts: &StoreFacts) -> Vec<Line> {
-    let server = &facts.server;
-    let mut lines = vec![Line::ok("store", "address", facts.address.clone()), redis(server), policy(server)];
+    let mut lines = vec![Line::ok("store", "address", facts.address.clone())];
+    match &facts.file {
+        Some(file) => lines.extend(of_file(file)),
+        None => lines.extend(of_server(&facts.server, facts.ahead_ms)),
+    }
+    if let Err(why) = &facts.memory {
+        let line = Line::error("store", "contents", format!("cannot be read: {why}"));
+        let hint = match facts.file {
+            Some(_) => "restore it from a backup, or get out what can be had with `sqlite3 phasework.db .recover`",
+            None => "is the prefix right? --prefix or PHASEWORK_PREFIX",
+        };
+        lines.push(line.hint(hint));
+    }
+    lines
+}
+
+fn of_server(server: &Server, ahead_ms: i64) -> Vec<Line> {
+    let mut lines = vec![redis(server), policy(server)];
     lines.extend(persistence(server));
     lines.push(room(server));
     lines.push(role(server));
     lines.push(format_of(server));
-    lines.push(clock(facts.ahead_ms));
-    if let Err(why) = &facts.memory {
-        let line = Line::error("store", "contents", format!("cannot be read: {why}"));
-        lines.push(line.hint("is the prefix right? --prefix or PHASEWORK_PREFIX"));
-    }
+    lines.push(clock(ahead_ms));
+    lines
+}
+
+fn of_file(file: &Looked) -> Vec<Line> {
+    let mut lines = vec![Line::ok(
+        "store",
+        "file",
+        format!("{}, of which {} are free for what comes", size(file.bytes), size(file.free_bytes)),
+    )];
+    lines.push(match file.log_bytes {
+        LONG_LOG.. => Line::warning("store", "log", size(file.log_bytes))
+            .hint("it is emptied when nobody reads for long: does a backup hang?"),
+        bytes => Line::ok("store", "log", size(bytes)),
+    });
+    lines.push(Line::ok("store", "format", file.format.to_string()));
+    lines.push(match file.damage.as_slice() {
+        [] => Line::ok("store", "integrity", "nothing is damaged".to_owned()),
+        damage => Line::error("store", "integrity", damage.join("; "))
+            .hint("restore it from a backup, or get out what can be had with `sqlite3 phasework.db .recover`"),
+    });
     lines
 }
 

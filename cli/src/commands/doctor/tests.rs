@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use phasework_broker::rabbitmq::{self, Found};
+use phasework_engine::epoch_of;
 use phasework_store::RunCounts;
-use phasework_store::redis;
+use phasework_store::{redis, sqlite};
 use phasework_workflows::Version;
 use phasework_workflows::definition::VersionRequirement;
 use phasework_workflows::id::{HandlerName, RunId};
 use phasework_workflows::message::presence::{HostedHandler, WorkerAnnounced};
 use phasework_workflows::time::{Millis, Timestamp};
 
-use super::facts::{BrokerFacts, EngineAnswer, EngineFacts, Facts, Part, Queue, Remembered, StoreFacts};
+use super::facts::{BrokerFacts, EngineAnswer, EngineFacts, Facts, Markers, Part, Queue, Remembered, StoreFacts};
 use super::judge::judge;
 use super::line::{Line, Status};
 use super::table;
@@ -44,6 +45,7 @@ fn sound() -> Facts {
         submit: queue("submit", 0, 2),
         dead: queue("dead", 0, 2),
         jobs: vec![queue("jobs.H.1.0.0", 0, 1)],
+        markers: Some(Ok(Markers { holds_stored: Some(true), was_used: true })),
     };
     let text = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let settings = [("maxmemory-policy", "noeviction"), ("appendfsync", "everysec")];
@@ -58,9 +60,12 @@ fn sound() -> Facts {
         looked_at: 3,
         workers: vec![worker(7, "H", "1.0.0", NOW)],
         wanted: BTreeMap::from([(HandlerName::new("H").unwrap(), vec![VersionRequirement::parse("~> 1.0").unwrap()])]),
+        marker: Some("m1".into()),
+        lineage: "l1".into(),
+        epochs: vec![epoch_of("m1", "l1"); 256],
         ..Remembered::default()
     };
-    let store = StoreFacts { address: "redis://redis".into(), server, ahead_ms: 3, memory: Ok(memory) };
+    let store = StoreFacts { address: "redis://redis".into(), server, file: None, ahead_ms: 3, memory: Ok(memory) };
     let version = Some(env!("CARGO_PKG_VERSION").to_owned());
     let answer = Ok(EngineAnswer { version, reasons: Vec::new() });
     let engine = EngineFacts { address: "http://engine".into(), is_named: true, answer };
@@ -172,8 +177,50 @@ fn the_store_is_judged() {
     check(format(None), &[(Well, "the store is empty")]);
     check(format(Some("9")), &[(Error, "9, this program reads up to 1 → update the program")]);
     check(format(Some("x")), &[(Error, "not ours")]);
+    let file = sqlite::Looked { bytes: 5 << 20, free_bytes: 9 << 10, log_bytes: 0, format: 1, damage: Vec::new() };
+    let with = |change: fn(&mut sqlite::Looked)| {
+        let mut file = file.clone();
+        change(&mut file);
+        move |it: &mut Facts| store(it).file = Some(file)
+    };
+    let (room, sound) = ((Well, "file: 5 MiB, of which 9 KiB are free"), (Well, "integrity: nothing is damaged"));
+    check(with(|_| {}), &[room, (Well, "log: 0 KiB"), sound]);
+    check(with(|file| file.log_bytes = 1 << 30), &[room, (Warning, "log: 1024 MiB"), sound]);
+    let damaged = with(|file| file.damage = vec!["page 7 is odd".into()]);
+    check(damaged, &[room, (Well, "log: 0 KiB"), (Error, "integrity: page 7 is odd")]);
     check(|it| store(it).ahead_ms = -1500, &[(Warning, "the server's is 1.5s behind ours")]);
     check(|it| store(it).ahead_ms = 90_000, &[(Error, "the server's is 1m 30s ahead of ours")]);
+}
+
+#[test]
+fn losses_are_judged() {
+    use Status::{Error, Ok as Well, Warning};
+    let markers = |holds_stored, was_used| {
+        move |it: &mut Facts| broker(it).markers = Some(Ok(Markers { holds_stored, was_used }))
+    };
+    check(
+        markers(Some(false), true),
+        &[(Error, "timeline marker: the broker does not hold the one of the store: it has lost what it had")],
+    );
+    check(
+        markers(Some(true), false),
+        &[(Warning, "the broker has not noted that it is used → a coordinator notes it")],
+    );
+    check(
+        markers(None, true),
+        &[(Error, "the store has none, but the broker was used before: the store was emptied, or is another one → ")],
+    );
+    check(markers(None, true), &[(Error, "Restore it from its backup")]);
+    check(markers(None, true), &[(Error, "`phasework serve --adopt`")]);
+    check(markers(None, false), &[(Well, "marker: none yet")]);
+    check(|it| broker(it).markers = Some(Err("no access".into())), &[(Warning, "cannot be looked for: no access")]);
+    check(|it| broker(it).markers = None, &[]);
+    check(|it| memory(it).epochs.clear(), &[(Well, "recovery: nothing to recover yet")]);
+    check(
+        |it| memory(it).epochs[..3].fill("m0/l1".into()),
+        &[(Warning, "3 of 256 shards were not recovered → a coordinator that runs does it within seconds")],
+    );
+    check(|it| memory(it).lineage = "l2".into(), &[(Warning, "256 of 256 shards were not recovered")]);
 }
 
 #[test]
@@ -189,7 +236,7 @@ fn runs_and_workers_are_judged() {
     check(|it| memory(it).workers.clear(), &[(Warning, "workers live: none")]);
     check(|it| memory(it).workers[0].0.draining = true, &[(Well, "1, 1 of them draining")]);
     let lost = worker(8, "H", "1.0.0", Timestamp::from_millis(NOW.as_millis() - 60_000));
-    check(|it| memory(it).workers.push(lost), &[(Warning, "lost: process 8 on box, heard of 1m 00s ago")]);
+    check(|it| memory(it).workers.push(lost), &[(Warning, "lost: process 8 on box, heard of 1m ago")]);
     let ahead = |it: &mut Facts| memory(it).workers[0].1 = NOW.plus(Millis(5000));
     check(ahead, &[(Warning, "a coordinator's is 5.0s ahead of the store's")]);
     let hosts = |name: &'static str, version: &'static str| {

@@ -13,6 +13,7 @@ use crate::http::Api;
 use crate::interrupt::Interrupts;
 use crate::length::parse_duration;
 use crate::output::note;
+use crate::session::Session;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +21,7 @@ Examples:
   phasework runs cancel ID ID --deadline 5m     let running jobs take five minutes to stop
   phasework runs cancel ID --deadline 0s        wait for nothing
   phasework runs cancel ID --no-wait
+  phasework runs cancel ID --force              a run that is refused as damaged
 
 Jobs that run are told to stop; the run has ended once they have, or when the deadline is over. Until then this command
 waits; Ctrl-C stops waiting, not the order. Exit code 1 when a run had ended otherwise before. Canceling again changes
@@ -34,16 +36,19 @@ pub(crate) struct CancelArgs {
     /// How long running jobs may go on; 10s if not given
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     deadline: Option<Duration>,
+    /// End them at once, even if what is stored of them is damaged
+    #[arg(long, conflicts_with = "deadline")]
+    force: bool,
     /// Do not wait for the end
     #[arg(long)]
     no_wait: bool,
 }
 
 /// Cancels runs.
-pub(crate) async fn run(args: CancelArgs) -> Outcome {
+pub(crate) async fn run(args: CancelArgs, session: &Session) -> Outcome {
     let deadline = args.deadline.map(|deadline| Millis::from(deadline).to_string());
-    let details = Details { deadline, ..Details::default() };
-    let (api, mut report) = give(&args.order, Order::Cancel, details).await?;
+    let details = Details { deadline, force: args.force, ..Details::default() };
+    let (api, mut report) = give(&args.order, Order::Cancel, details, session).await?;
     let mut is_interrupted = false;
     if !args.no_wait {
         let mut interrupts = Interrupts::listen()?;
@@ -57,11 +62,11 @@ pub(crate) async fn run(args: CancelArgs) -> Outcome {
         };
         if let Err(failure) = waited {
             failure.tell();
-            report.tell(args.order.output)?;
+            report.tell()?;
             return Ok(failure.exit);
         }
     }
-    let exit = report.tell(args.order.output)?;
+    let exit = report.tell()?;
     if is_interrupted {
         note("what is being canceled ends without being watched");
         return Ok(Exit::Interrupted);

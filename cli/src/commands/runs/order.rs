@@ -2,28 +2,31 @@
 //! order it is stands with its command.
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use phasework_workflows::id::{PhaseName, RunId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::complete;
 use crate::failure::{Exit, Failure, Outcome};
-use crate::http::{Api, Server, read};
+use crate::http::{Api, read};
 use crate::output::{Format, Stream, note, say, say_items, state_text};
+use crate::routes::{self, Route};
+use crate::session::{Form, Server, Session};
 use crate::views::OrderedView;
 
 /// Arguments of every order.
 #[derive(Args, Debug)]
 pub(super) struct OrderArgs {
     /// The runs
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, add = ArgValueCandidates::new(complete::live_runs))]
     runs: Vec<RunId>,
     /// Why; kept in the run's history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    pub(super) output: Format,
+    #[command(flatten)]
+    pub(super) form: Form,
     #[command(flatten)]
     server: Server,
 }
@@ -39,13 +42,13 @@ pub(super) enum Order {
 }
 
 impl Order {
-    const fn as_str(self) -> &'static str {
+    const fn route(self) -> &'static Route {
         match self {
-            Self::Cancel => "cancel",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Retry => "retry",
-            Self::Rerun => "rerun",
+            Self::Cancel => &routes::CANCEL,
+            Self::Pause => &routes::PAUSE,
+            Self::Resume => &routes::RESUME,
+            Self::Retry => &routes::RETRY,
+            Self::Rerun => &routes::RERUN,
         }
     }
 
@@ -92,6 +95,8 @@ impl Order {
 pub(super) struct Details {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) deadline: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) force: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) phase: Option<PhaseName>,
     /// Numbers stay as they were written.
@@ -116,13 +121,19 @@ pub(super) struct Carried {
 #[derive(Debug)]
 pub(super) struct Report {
     order: Order,
+    format: Format,
     /// Of the runs that took it, or had no need to.
     pub(super) carried: Vec<Carried>,
     failed: Vec<(String, Failure)>,
 }
 
 /// Gives an order to every run it is meant for, one after the other.
-pub(super) async fn give(args: &OrderArgs, order: Order, details: Details) -> Result<(Api, Report), Failure> {
+pub(super) async fn give(
+    args: &OrderArgs,
+    order: Order,
+    details: Details,
+    session: &Session,
+) -> Result<(Api, Report), Failure> {
     #[derive(Serialize)]
     struct Body<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,12 +141,12 @@ pub(super) async fn give(args: &OrderArgs, order: Order, details: Details) -> Re
         #[serde(flatten)]
         details: Details,
     }
-    let api = Api::new(&args.server)?;
+    let (api, format) = (session.api(&args.server)?, session.format(&args.form)?);
     let body = Body { reason: args.reason.as_deref(), details };
-    let mut report = Report { order, carried: Vec::new(), failed: Vec::new() };
+    let mut report = Report { order, format, carried: Vec::new(), failed: Vec::new() };
     for run in &args.runs {
         let run = run.to_string();
-        match api.post::<Value>(&["v1", "runs", &run, order.as_str()], &body).await {
+        match api.post::<Value>(order.route(), &[&run], &body).await {
             Ok(answer) => report.add(run, answer)?,
             Err(failure) => {
                 let is_away = failure.exit == Exit::Unreachable;
@@ -163,7 +174,7 @@ impl Report {
     }
 
     /// Tells what became of each; the exit code is the worst.
-    pub(super) fn tell(self, format: Format) -> Outcome {
+    pub(super) fn tell(self) -> Outcome {
         let several = self.carried.len() + self.failed.len() > 1;
         let mut worst = Exit::Good;
         let mut items: Vec<_> = self.carried.iter().map(|carried| carried.answer.clone()).collect();
@@ -173,8 +184,8 @@ impl Report {
             let message = if several { format!("{run}: {}", failure.message) } else { failure.message };
             Failure { message, ..failure }.tell();
         }
-        if format != Format::Table {
-            say_items(&items, &items, format)?;
+        if self.format != Format::Table {
+            say_items(&items, &items, self.format)?;
             return Ok(worst);
         }
         let paint = Stream::Out.paint();
@@ -224,7 +235,7 @@ mod tests {
             (Order::Rerun, "paused", "a run that is paused cannot be rerun; resume it first"),
             (Order::Rerun, "canceled", "a run that was canceled cannot be rerun; start another"),
         ] {
-            let mut report = Report { order, carried: Vec::new(), failed: Vec::new() };
+            let mut report = Report { order, format: Format::Table, carried: Vec::new(), failed: Vec::new() };
             report.add("r".to_owned(), json!({ "run": "r", "state": state, "changed": false })).unwrap();
             assert_eq!(report.failed[0].1.message, expected);
         }

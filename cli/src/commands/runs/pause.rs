@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::order::{Details, Order, OrderArgs, give};
 use crate::failure::Outcome;
+use crate::session::Session;
 
 const PAUSE_EXAMPLES: &str = "\
 Examples:
@@ -36,11 +37,11 @@ pub(crate) struct ResumeArgs {
 }
 
 /// Pauses runs.
-pub(crate) async fn pause(args: PauseArgs) -> Outcome {
-    give(&args.order, Order::Pause, Details::default()).await?.1.tell(args.order.output)
+pub(crate) async fn pause(args: PauseArgs, session: &Session) -> Outcome {
+    give(&args.order, Order::Pause, Details::default(), session).await?.1.tell()
 }
 
 /// Lets paused runs go on.
-pub(crate) async fn resume(args: ResumeArgs) -> Outcome {
-    give(&args.order, Order::Resume, Details::default()).await?.1.tell(args.order.output)
+pub(crate) async fn resume(args: ResumeArgs, session: &Session) -> Outcome {
+    give(&args.order, Order::Resume, Details::default(), session).await?.1.tell()
 }

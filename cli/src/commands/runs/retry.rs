@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::order::{Details, Order, OrderArgs, give};
 use crate::commands::source;
 use crate::failure::{Failure, Outcome};
+use crate::session::Session;
 
 const RETRY_EXAMPLES: &str = "\
 Examples:
@@ -53,15 +54,15 @@ pub(crate) struct RerunArgs {
 }
 
 /// Tries again what made runs halt.
-pub(crate) async fn retry(args: RetryArgs) -> Outcome {
+pub(crate) async fn retry(args: RetryArgs, session: &Session) -> Outcome {
     let details = Details { data: data(args.data.as_deref())?, ..Details::default() };
-    give(&args.order, Order::Retry, details).await?.1.tell(args.order.output)
+    give(&args.order, Order::Retry, details, session).await?.1.tell()
 }
 
 /// Lets runs enter a phase anew.
-pub(crate) async fn rerun(args: RerunArgs) -> Outcome {
+pub(crate) async fn rerun(args: RerunArgs, session: &Session) -> Outcome {
     let details = Details { phase: args.phase, data: data(args.data.as_deref())?, ..Details::default() };
-    give(&args.order, Order::Rerun, details).await?.1.tell(args.order.output)
+    give(&args.order, Order::Rerun, details, session).await?.1.tell()
 }
 
 fn data(given: Option<&str>) -> Result<Option<Box<RawValue>>, Failure> {

@@ -3,11 +3,13 @@
 use clap::Args;
 use serde_json::Value;
 
-use crate::failure::{Exit, Outcome};
-use crate::http::{Api, Ask, Server, read};
-use crate::length::moment;
-use crate::output::{Format, Rows, cell, note, number, say, say_items};
+use crate::failure::{Failure, Outcome};
+use crate::http::{Ask, read};
+use crate::routes;
+use crate::session::{Server, Session, Times, WatchedForm};
+use crate::table::{Table, column, field};
 use crate::views::WorkflowView;
+use crate::watch::{Answer, Page, show};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,32 +20,39 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ListArgs {
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: WatchedForm,
     #[command(flatten)]
     server: Server,
 }
 
 /// Lists workflows.
-pub(crate) async fn run(args: ListArgs) -> Outcome {
-    let answer: Value = Api::new(&args.server)?.get(&["v1", "workflows"], Ask::default()).await?;
-    let items = answer.get("workflows").and_then(Value::as_array).cloned().unwrap_or_default();
-    if args.output != Format::Table {
-        say_items(&answer, &items, args.output)?;
-        return Ok(Exit::Good);
-    }
-    let workflows: Vec<WorkflowView> = read(Value::Array(items))?;
+pub(crate) async fn run(args: ListArgs, session: &Session) -> Outcome {
+    let api = session.api(&args.server)?;
+    let ask = async || {
+        let whole: Value = api.get(&routes::WORKFLOWS, &[], Ask::default()).await?;
+        let items = whole.get("workflows").and_then(Value::as_array).cloned();
+        Ok(Answer { whole, items, is_final: false })
+    };
+    show(session, &args.form, "name", ask, tell).await
+}
+
+fn tell(answer: &Answer, times: Times) -> Result<Page, Failure> {
+    let workflows: Vec<WorkflowView> = read(answer.items.clone().into())?;
     if workflows.is_empty() {
-        note("no workflows; `phasework apply FILE` stores one");
-        return Ok(Exit::Good);
+        let note = Some("no workflows; `phasework apply FILE` stores one".to_owned());
+        return Ok(Page { note, ..Page::default() });
     }
-    let mut rows = Rows::new(&["WORKFLOW", "REVISION", "PHASES", "STORED"]);
+    let mut table = Table::new(&[
+        column("WORKFLOW").keep(9).least(12),
+        column("REVISION").keep(1).least(8),
+        column("PHASES").keep(2).right(),
+        column("STORED").keep(3),
+    ]);
     for workflow in &workflows {
-        let phases = number(workflow.phases.map_or("-".to_owned(), |phases| phases.to_string()));
-        let stored = cell(workflow.stored_at.map_or("-".to_owned(), moment));
-        rows.add(vec![cell(&workflow.name), cell(&workflow.revision), phases, stored]);
+        let phases = field(workflow.phases.map_or("-".to_owned(), |phases| phases.to_string()));
+        let stored = field(workflow.stored_at.map_or("-".to_owned(), |at| times.tell(at)));
+        table.add(vec![field(&workflow.name), field(&workflow.revision), phases, stored]);
     }
-    say(&rows.text(&[0, 1]))?;
-    Ok(Exit::Good)
+    Ok(Page { text: table.text(), ..Page::default() })
 }

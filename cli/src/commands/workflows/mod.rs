@@ -6,6 +6,7 @@ mod show;
 use clap::Subcommand;
 
 use crate::failure::Outcome;
+use crate::session::Session;
 
 /// Look at stored workflows.
 #[derive(Debug, Subcommand)]
@@ -17,9 +18,9 @@ pub(crate) enum WorkflowsCommand {
 }
 
 /// Runs a command on workflows.
-pub(crate) async fn run(command: WorkflowsCommand) -> Outcome {
+pub(crate) async fn run(command: WorkflowsCommand, session: &Session) -> Outcome {
     match command {
-        WorkflowsCommand::List(args) => list::run(args).await,
-        WorkflowsCommand::Show(args) => show::run(args).await,
+        WorkflowsCommand::List(args) => list::run(args, session).await,
+        WorkflowsCommand::Show(args) => show::run(args, session).await,
     }
 }

@@ -1,13 +1,17 @@
 //! `phasework workflows show`: a definition as it is stored, and its revisions.
 
 use clap::Args;
+use clap_complete::ArgValueCandidates;
 use serde_json::Value;
 
-use crate::failure::{Exit, Outcome};
-use crate::http::{Api, Ask, Server, read};
-use crate::length::moment;
-use crate::output::{Format, Rows, cell, say, say_json};
+use crate::complete;
+use crate::failure::{Failure, Outcome};
+use crate::http::{Ask, read};
+use crate::routes;
+use crate::session::{Server, Session, Times, WatchedForm};
+use crate::table::{Table, column, field};
 use crate::views::WorkflowView;
+use crate::watch::{Answer, Page, show};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,35 +24,37 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ShowArgs {
     /// The workflow
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::workflows))]
     name: String,
     /// Which revision; the latest if not given
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
-    /// In which form
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    form: WatchedForm,
     #[command(flatten)]
     server: Server,
 }
 
 /// Shows a workflow.
-pub(crate) async fn run(args: ShowArgs) -> Outcome {
-    let query = args.revision.map(|revision| ("revision", revision)).into_iter().collect();
-    let path = ["v1", "workflows", &args.name];
-    let answer: Value = Api::new(&args.server)?.get(&path, Ask { query, ..Ask::default() }).await?;
-    if args.output != Format::Table {
-        say_json(&answer, args.output)?;
-        return Ok(Exit::Good);
-    }
-    let workflow: WorkflowView = read(answer)?;
+pub(crate) async fn run(args: ShowArgs, session: &Session) -> Outcome {
+    let api = session.api(&args.server)?;
+    let ask = async || {
+        let query = args.revision.iter().map(|revision| ("revision", revision.clone())).collect();
+        let whole: Value = api.get(&routes::WORKFLOW, &[&args.name], Ask { query, ..Ask::default() }).await?;
+        Ok(Answer { whole, items: None, is_final: args.revision.is_some() })
+    };
+    show(session, &args.form, "name", ask, tell).await
+}
+
+fn tell(answer: &Answer, times: Times) -> Result<Page, Failure> {
+    let workflow: WorkflowView = read(answer.whole.clone())?;
     let mut text = format!("{} (revision {})\n\n{:#}\n", workflow.name, workflow.revision, workflow.definition);
     if workflow.revisions.len() > 1 {
-        let mut rows = Rows::new(&["REVISION", "STORED"]);
+        let mut table = Table::new(&[column("REVISION"), column("STORED")]);
         for revision in &workflow.revisions {
-            rows.add(vec![cell(&revision.revision), cell(moment(revision.stored_at))]);
+            table.add(vec![field(&revision.revision), field(times.tell(revision.stored_at))]);
         }
-        text = format!("{text}\n{}", rows.text(&[0]));
+        text = format!("{text}\n{}", table.text());
     }
-    say(&text)?;
-    Ok(Exit::Good)
+    Ok(Page { text, ..Page::default() })
 }
