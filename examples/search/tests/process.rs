@@ -56,7 +56,7 @@ impl Stage {
     }
 
     async fn download(&self, url: String) {
-        let job = Job { index: 0, attempt: 1, tried: 1, input: Some(Payload::of(&url).unwrap()) };
+        let job = Job { index: 0, attempt: 1, tried: 1, input: Some(Payload::of(&url).unwrap()), details: None };
         let group = JobGroup {
             run: RunId::new(SystemIds.uuid()),
             workflow: "search".parse().unwrap(),
@@ -69,6 +69,8 @@ impl Stage {
             timeout: Millis::from_secs(30),
             max_attempts: 3,
             input: InputSource::Data,
+            enumerate: false,
+            traceparent: None,
             data: None,
             range: None,
             jobs: vec![job],
