@@ -32,7 +32,12 @@ pub(crate) fn said(bytes: &mut Unstructured<'_>, run: &Run) -> Result<Event> {
             handler: handler(bytes, run)?,
             leases: several(bytes, 3, |bytes| {
                 let index = index(bytes)?;
-                Ok(LeaseWanted { index, attempt: attempt(bytes, run, index)?, progress: bytes.arbitrary()? })
+                Ok(LeaseWanted {
+                    index,
+                    attempt: attempt(bytes, run, index)?,
+                    progress: bytes.arbitrary()?,
+                    details: None,
+                })
             })?,
         },
         6 => Event::ProbeReturned { entry, nonce, handler: handler(bytes, run)?, sent_at: probe(bytes, run)? },
@@ -108,6 +113,7 @@ fn outcome(bytes: &mut Unstructured<'_>, run: &Run) -> Result<Outcome> {
         status: *bytes.choose(&[Status::Done, Status::Failed, Status::Returned])?,
         output: if bytes.arbitrary()? { Some(payload(bytes)?) } else { None },
         error: if bytes.arbitrary()? { Some(error(bytes)?) } else { None },
+        details: None,
     })
 }
 

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use phasework_workflows::message::event::{Accepted, Controls, PhasesFinished, Refused, StartRuns, Tick};
 use phasework_workflows::message::job::{CancelJobs, Jobs};
 use phasework_workflows::message::lease::{Leases, LeasesAnswered};
+use phasework_workflows::message::listing::{JobsListed, ListAnswered};
 use phasework_workflows::message::notice::{DeadLetter, Lifecycle};
 use phasework_workflows::message::outcome::JobsFinished;
 use phasework_workflows::message::presence::{WorkerAnnounced, WorkerGone, WorkersWanted};
@@ -17,7 +18,7 @@ use phasework_workflows::message::{Batch, Body, decode, decode_batch, encode};
 const LOOKED_AT: usize = 1000;
 
 /// Every kind of body, in the order of the letters that choose them, `a` first.
-const KINDS: [fn(&[u8]); 18] = [
+const KINDS: [fn(&[u8]); 20] = [
     check_jobs,
     check_batch::<JobsFinished>,
     check_batch::<StartRuns>,
@@ -36,6 +37,8 @@ const KINDS: [fn(&[u8]); 18] = [
     check::<Accepted>,
     check::<Refused>,
     check_presence,
+    check::<JobsListed>,
+    check::<ListAnswered>,
 ];
 
 /// Reads `bytes` as a body.

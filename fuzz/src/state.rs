@@ -57,7 +57,7 @@ fn run_of(head: Head, stored: &StoredRun<'_>) -> Run {
         let bits = stored.bits.iter().find(|(entry, handler, _)| (*entry, *handler) == this);
         let exceptions = stored.exceptions.iter().filter(|(entry, handler, ..)| (*entry, *handler) == this);
         let bits = Bitmap::from_bytes(bits.map(|(_, _, bits)| bits.clone()).unwrap_or_default());
-        JobSet::from_parts(bits, exceptions.map(|(_, _, index, exception)| (*index, *exception)))
+        JobSet::from_parts(bits, exceptions.map(|(_, _, index, exception)| (*index, exception.clone())))
     };
     let jobs = (0..head.entry.handlers.len()).map(of_entry).collect();
     Run::from_parts(head, jobs)

@@ -50,7 +50,7 @@ async fn echo_works(world: &World) {
 }
 
 /// Waits until there are `count` dead letters.
-async fn dead_letters(engine: &Engine, count: u64) -> Vec<DeadLetter> {
+pub(crate) async fn dead_letters(engine: &Engine, count: u64) -> Vec<DeadLetter> {
     let waited = async {
         while engine.dead_count().await.expect("dead letters can be counted") < count {
             tokio::task::yield_now().await;
@@ -63,9 +63,7 @@ async fn dead_letters(engine: &Engine, count: u64) -> Vec<DeadLetter> {
 }
 
 pub(crate) async fn publish(world: &World, to: Address, kind: &str, body: impl Into<Vec<u8>>) {
-    let message = Message::new(to, kind, body.into());
-    let published = world.broker().await.publish(vec![message]).await;
-    assert!(published.iter().all(Result::is_ok), "{published:?}");
+    phasework_tests::publish(&world.broker().await, Message::new(to, kind, body.into())).await;
 }
 
 async fn garbage_on_every_queue_is_set_aside(mut world: World) {
@@ -110,7 +108,7 @@ async fn a_bad_outcome_does_not_spoil_its_neighbours(mut world: World) {
     let broker = world.broker().await;
     let subscription = Subscription { from: Address::Jobs("H.1.0.0".into()), prefetch: 10 };
     let mut jobs = broker.subscribe(subscription).await.expect("the job queue can be read");
-    announce_by_hand(&world, &engine).await;
+    announce_by_hand(&world, &engine, "H").await;
     let definition = r#"{ "workflow": "by-hand",
         "phases": { "only": { "is_initial": true, "is_final": true, "handlers": ["H"] } } }"#;
     let run = submit(&engine, definition, Value::Null).await;
@@ -135,12 +133,12 @@ async fn a_bad_outcome_does_not_spoil_its_neighbours(mut world: World) {
     world.stop().await;
 }
 
-/// Announces a worker that hosts `H`, which the test itself is. Who listens later than we speak does not hear: announces
+/// Announces a worker that hosts a handler, which the test itself is. Who listens later than we speak does not hear: announces
 /// until the engine knows.
-pub(crate) async fn announce_by_hand(world: &World, engine: &Engine) {
+pub(crate) async fn announce_by_hand(world: &World, engine: &Engine, handler: &str) {
     let announced = json!({
         "v": 1, "worker": "by-hand", "host": "test", "pid": 1, "sdk": "none", "started_at": "2026-01-31T12:00:00Z",
-        "handlers": [{ "name": "H", "version": "1.0.0", "slots": 1, "in_flight": 0 }]
+        "handlers": [{ "name": handler, "version": "1.0.0", "slots": 1, "in_flight": 0 }]
     });
     while engine.registry().workers().is_empty() {
         publish(world, Address::Presence, "WorkerAnnounced", announced.to_string()).await;
@@ -181,7 +179,7 @@ async fn submissions_by_message_are_answered(mut world: World) {
         let mut message = Message::new(Address::Submit, Submit::KIND, body.clone());
         message.reply_to = Some(Arc::clone(&reply_to));
         message.correlation_id = Some(n.to_string().into());
-        assert!(broker.publish(vec![message]).await.iter().all(Result::is_ok));
+        phasework_tests::publish(&broker, message).await;
         let answer = consumer.next(1).await.expect("an answer comes").remove(0);
         assert_eq!((&*answer.kind, answer.correlation_id.as_deref()), (kind, Some(&*n.to_string())), "{body}");
         let text = String::from_utf8_lossy(&answer.body);

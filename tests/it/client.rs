@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phasework_engine::api::{ApiConfig, router, serve};
+use phasework_engine::api::{ApiConfig, Tokens, router, serve};
 use phasework_sdk::{Client, ClientError, Context, HandlerError, Order, Submission};
 use phasework_tests::World;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ async fn a_client_submits_and_waits(mut world: World) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let shutdown = CancellationToken::new();
-    let config = ApiConfig { token: Some("secret".into()), metrics: None };
+    let config = ApiConfig { tokens: Tokens::one("secret").expect("a token"), metrics: None };
     let api = tokio::spawn(serve(listener, router(engine, config), shutdown.clone()));
 
     let client = Client::new(&url).expect("the address is sound").with_token("secret");

@@ -7,10 +7,9 @@ use phasework_sdk::{Context, HandlerError, Worker};
 use phasework_tests::{Ledger, Setting, World, submit, wait};
 use phasework_workflows::run::RunState;
 use serde_json::{Value, json};
-use xtask::install::find_on_path;
-use xtask::rabbitmq::{NEEDED, RabbitMq};
 
 use crate::jobs::one_phase;
+use crate::own;
 use crate::processes::block_on;
 
 /// How long a delivery may be held, and how often RabbitMQ looks.
@@ -37,13 +36,8 @@ fn with_lease_after(length: Duration, ledger: &Ledger) -> impl FnOnce(Worker) ->
 
 #[test]
 fn a_long_job_passes_the_limit_of_rabbitmq() {
-    // The test command has real parts when it may start some of its own.
+    let Some(rabbit) = own::rabbitmq() else { return };
     let Some(Setting::Real { store, .. }) = Setting::real() else { return };
-    let first = NEEDED.first.iter().map(std::path::PathBuf::from).find(|path| path.exists());
-    let Some(program) = first.or_else(|| find_on_path(NEEDED.program)) else { return };
-    let directory = tempfile::tempdir().expect("a directory can be made");
-    let mut rabbit = RabbitMq::prepare(&program, directory.path()).expect("free ports");
-    rabbit.start().expect("RabbitMQ starts");
     rabbit.control(&["eval", LIMIT]).expect("the limit is set");
     block_on(async {
         for (lease_after, is_held) in [(Duration::from_secs(1), false), (Duration::from_secs(30), true)] {

@@ -6,9 +6,15 @@ use phasework_workflows::run::RunState;
 use serde_json::json;
 
 use crate::definitions::phases;
-use crate::scenarios;
+use crate::{scenarios_on_sqlite, scenarios_over_http_too};
 
-scenarios!(
+scenarios_over_http_too!(
+    an_engine_dies_at_any_point_of_a_commit,
+    an_engine_dies_at_any_point_of_a_publish,
+    an_engine_dies_at_any_point_of_an_acknowledgement,
+);
+
+scenarios_on_sqlite!(
     an_engine_dies_at_any_point_of_a_commit,
     an_engine_dies_at_any_point_of_a_publish,
     an_engine_dies_at_any_point_of_an_acknowledgement,

@@ -8,9 +8,9 @@ use phasework_workflows::run::RunState;
 use serde_json::{Value, json};
 
 use crate::definitions::phases;
-use crate::scenarios;
+use crate::{scenarios_on_sqlite, scenarios_over_http_too};
 
-scenarios!(
+scenarios_over_http_too!(
     one_job,
     ten_thousand_jobs_over_three_handlers,
     a_failing_job_is_tried_again,
@@ -24,6 +24,16 @@ scenarios!(
     a_key_makes_one_run,
     a_worker_killed_in_mid_job_loses_nothing,
     a_worker_that_stops_hands_back_the_rest,
+);
+
+scenarios_on_sqlite!(
+    ten_thousand_jobs_over_three_handlers,
+    a_job_that_fails_for_good_takes_the_error_path,
+    every_message_twice,
+    two_engines_and_four_workers_on_two_hundred_runs,
+    a_run_waits_for_a_fitting_worker,
+    a_key_makes_one_run,
+    a_worker_killed_in_mid_job_loses_nothing,
 );
 
 /// A workflow of one phase with these handlers.

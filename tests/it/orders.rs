@@ -11,11 +11,18 @@ use phasework_workflows::time::Millis;
 use serde_json::{Value, json};
 
 use crate::jobs::one_phase;
-use crate::scenarios;
+use crate::{scenarios_on_sqlite, scenarios_over_http_too};
 
-scenarios!(
+scenarios_over_http_too!(
     a_canceled_run_ends_when_its_jobs_have_stopped,
     a_canceled_run_does_not_wait_for_ever,
+    a_halted_run_goes_on_once_its_cause_is_mended,
+    a_phase_is_run_anew,
+    a_paused_run_lets_nothing_out,
+);
+
+scenarios_on_sqlite!(
+    a_canceled_run_ends_when_its_jobs_have_stopped,
     a_halted_run_goes_on_once_its_cause_is_mended,
     a_phase_is_run_anew,
     a_paused_run_lets_nothing_out,

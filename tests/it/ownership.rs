@@ -38,7 +38,7 @@ async fn an_owner_that_blinked_does_not_trust_its_memory(mut world: World) {
     let broker = world.broker().await;
     let subscription = Subscription { from: Address::Jobs("H.1.0.0".into()), prefetch: 1 };
     let mut jobs = broker.subscribe(subscription).await.expect("the job queue can be read");
-    announce_by_hand(&world, &engine).await;
+    announce_by_hand(&world, &engine, "H").await;
     let definition = r#"{ "workflow": "by-hand", "phases": { "only": { "is_initial": true, "is_final": true,
         "handlers": [{ "name": "H", "for_each": 8, "max_in_flight": 1 }] } } }"#;
     let run = submit(&engine, definition, Value::Null).await;
@@ -67,7 +67,7 @@ async fn what_changes_nothing_sends_nothing_out_again(mut world: World) {
     let broker = world.broker().await;
     let queue = Address::Jobs("H.1.0.0".into());
     let mut jobs = broker.subscribe(Subscription { from: queue, prefetch: 10 }).await.expect("the queue can be read");
-    announce_by_hand(&world, &engine).await;
+    announce_by_hand(&world, &engine, "H").await;
     let definition = r#"{ "workflow": "once", "phases": { "only": { "is_initial": true, "is_final": true,
         "handlers": [{ "name": "H", "for_each": 4, "max_in_flight": 1 }] } } }"#;
     let submission = || Submission {

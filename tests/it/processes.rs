@@ -8,21 +8,29 @@ use std::time::{Duration, Instant};
 
 use phasework_tests::Setting;
 use serde_json::{Value, json};
+use xtask::services::free_ports;
 
 /// How long anything may take before the test gives up.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How often to look.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A process that is killed when this is dropped.
 pub(crate) struct Process(Child);
 
 impl Process {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("the process starts"))
+    }
+
     /// Ends it as `kill -9` does.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.0.kill().and_then(|()| self.0.wait()).expect("the process can be killed");
     }
 
     /// How it ended, once it has ended by itself.
-    async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let started = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().expect("the process can be asked about") {
@@ -33,8 +41,14 @@ impl Process {
         }
     }
 
+    /// Sends it a signal: `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        let told = Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().expect("kill can be run");
+        assert!(told.success(), "{told}");
+    }
+
     /// Asks it to stop, as a deploy does; whether it then ends well.
-    fn terminate(&mut self) -> bool {
+    pub(crate) fn terminate(&mut self) -> bool {
         let told = Command::new("kill").arg(self.0.id().to_string()).status().expect("kill can be run");
         told.success() && self.0.wait().expect("the process ends").success()
     }
@@ -51,15 +65,15 @@ impl Drop for Process {
 
 /// Real parts, and what was started on them.
 pub(crate) struct Site {
-    broker: String,
+    pub(crate) broker: String,
     pub(crate) store: String,
-    prefix: String,
+    pub(crate) prefix: String,
     directory: tempfile::TempDir,
     http: reqwest::Client,
 }
 
 /// A program of this workspace, built beside this test.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let me = std::env::current_exe().expect("this program has a path");
     let path = me.parent().and_then(Path::parent).expect("tests lie in deps").join(name);
     assert!(path.exists(), "{} is not built: cargo build --workspace --bins", path.display());
@@ -72,11 +86,31 @@ impl Site {
             eprintln!("not run: no real parts were started; `cargo xtask test` does");
             return None;
         };
+        Some(Self::on(broker, store))
+    }
+
+    /// Parts that each coordinator holds within itself.
+    pub(crate) fn in_memory() -> Self {
+        Self::on("memory:".to_owned(), "memory:".to_owned())
+    }
+
+    /// A broker that the coordinator holds within itself, and a store in a directory.
+    pub(crate) fn on_sqlite(directory: &Path) -> Self {
+        Self::on("memory:".to_owned(), format!("sqlite:{}", directory.display()))
+    }
+
+    /// An address that nobody listens at.
+    pub(crate) fn free_url() -> String {
+        let [port] = free_ports().expect("a free port");
+        format!("http://127.0.0.1:{port}")
+    }
+
+    fn on(broker: String, store: String) -> Self {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let name = directory.path().file_name().expect("a name").to_string_lossy().replace('.', "");
         // Whoever was first decides the TLS provider; there is only this one.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Some(Self { broker, store, prefix: format!("test-{name}"), directory, http: reqwest::Client::new() })
+        Self { broker, store, prefix: format!("test-{name}"), directory, http: reqwest::Client::new() }
     }
 
     fn ledger_path(&self) -> PathBuf {
@@ -85,25 +119,48 @@ impl Site {
 
     /// Starts a coordinator on a free port; returns it with its address once it answers.
     pub(crate) async fn coordinator(&self) -> (Process, String) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address").to_string();
-        drop(listener);
-        let log = std::fs::File::create(self.directory.path().join(format!("{address}.log"))).expect("a log file");
-        let child = Command::new(program("phasework"))
-            .args(["serve", "--broker", &self.broker, "--store", &self.store])
-            .args(["--prefix", &self.prefix, "--listen", &address])
-            .stdout(log.try_clone().expect("a second handle"))
-            .stderr(log)
-            .spawn()
-            .expect("the coordinator starts");
-        let process = Process(child);
-        let url = format!("http://{address}");
+        self.coordinator_with(&[]).await
+    }
+
+    /// The same, with further arguments.
+    pub(crate) async fn coordinator_with(&self, arguments: &[&str]) -> (Process, String) {
+        let (process, url) = self.spawn_coordinator(arguments);
+        self.until_ready(&url).await;
+        (process, url)
+    }
+
+    pub(crate) async fn until_ready(&self, url: &str) {
         let ready = format!("{url}/health/ready");
         until("the coordinator is ready", async || {
             self.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success())
         })
         .await;
-        (process, url)
+    }
+
+    /// Starts a coordinator, and waits for nothing.
+    pub(crate) fn spawn_coordinator(&self, arguments: &[&str]) -> (Process, String) {
+        let url = Self::free_url();
+        (self.spawn_coordinator_at(&url, arguments), url)
+    }
+
+    /// Starts a coordinator at an address, and waits for nothing.
+    pub(crate) fn spawn_coordinator_at(&self, url: &str, arguments: &[&str]) -> Process {
+        let log = std::fs::File::create(self.log_of(url)).expect("a log file");
+        let child = Command::new(program("phasework"))
+            .args(["serve", "--broker", &self.broker, "--store", &self.store])
+            .args(["--prefix", &self.prefix, "--listen", url.trim_start_matches("http://")])
+            .args(arguments)
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("the coordinator starts");
+        Process(child)
+    }
+
+    /// What the coordinator at `url` writes goes there.
+    pub(crate) fn log_of(&self, url: &str) -> PathBuf {
+        let address = url.trim_start_matches("http://").replace(':', "-");
+        self.directory.path().join(format!("{address}.log"))
     }
 
     pub(crate) fn worker(&self, hang_at: Option<u64>) -> Process {
@@ -116,7 +173,7 @@ impl Site {
         std::fs::OpenOptions::new().create(true).append(true).read(true).open(path).expect("a log file")
     }
 
-    fn worker_with(&self, variables: &[(&str, String)]) -> Process {
+    pub(crate) fn worker_with(&self, variables: &[(&str, String)]) -> Process {
         let mut command = Command::new(program("ledger-worker"));
         command
             .env("PHASEWORK_URL", &self.broker)
@@ -143,6 +200,20 @@ impl Site {
         answer["run"].as_str().expect("a run id").to_owned()
     }
 
+    /// What the API answers.
+    pub(crate) async fn get(&self, url: &str) -> Value {
+        let answer = self.http.get(url).send().await.expect("the API answers");
+        answer.error_for_status().expect("it is there").json().await.expect("JSON")
+    }
+
+    /// How many queues a coordinator says that it owns.
+    pub(crate) async fn owned(&self, url: &str) -> u64 {
+        let answer = self.http.get(format!("{url}/metrics")).send().await.expect("the API answers");
+        let metrics = answer.text().await.expect("text");
+        let line = metrics.lines().find_map(|line| line.strip_prefix("phasework_coordinator_queues_owned "));
+        line.and_then(|count| count.trim().parse::<f64>().ok()).map_or(0, |count| count as u64)
+    }
+
     /// The run, once it has ended.
     pub(crate) async fn wait(&self, url: &str, run: &str) -> Value {
         let started = Instant::now();
@@ -162,7 +233,8 @@ pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !holds().await {
         assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-        tokio::task::yield_now().await;
+        // What is looked at sends no word when it changes, and needs the processor more than who looks.
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

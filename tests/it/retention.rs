@@ -6,9 +6,11 @@ use phasework_workflows::run::RunState;
 use phasework_workflows::time::Millis;
 use serde_json::{Value, json};
 
-use crate::scenarios;
+use crate::{scenarios, scenarios_on_sqlite};
 
 scenarios!(ended_runs_go_when_their_time_is_over);
+
+scenarios_on_sqlite!(ended_runs_go_when_their_time_is_over,);
 
 async fn ended_runs_go_when_their_time_is_over(mut world: World) {
     let first = world.start_engine().await;

@@ -7,9 +7,9 @@ use phasework_workflows::run::{HistoryKind, LostWhy, RunState};
 use serde_json::{Value, json};
 
 use crate::jobs::one_phase;
-use crate::scenarios;
+use crate::scenarios_over_http_too;
 
-scenarios!(jobs_of_a_lost_queue_go_out_again, a_run_moves_off_a_version_whose_workers_are_gone);
+scenarios_over_http_too!(jobs_of_a_lost_queue_go_out_again, a_run_moves_off_a_version_whose_workers_are_gone);
 
 /// How much faster than the wall clock the engine's clock goes. A live worker announces itself every five seconds of the
 /// wall clock, and counts as gone after twenty of the engine's.

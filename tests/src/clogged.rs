@@ -1,8 +1,9 @@
-//! A broker that, while told so, confirms nothing for one job queue, as one that has lost most of the queue's replicas
-//! would; everything else goes its way.
+//! A broker that, while told so, confirms nothing for one queue, as one that has lost most of the queue's replicas would;
+//! everything else goes its way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use phasework_broker::{Address, BrokerError, Consumer, Message, PublishError, SharedBroker, Subscription};
 
@@ -15,12 +16,22 @@ pub struct Clog {
     /// How many messages were not confirmed.
     refused: Arc<AtomicU64>,
     is_open: Arc<std::sync::atomic::AtomicBool>,
+    /// For how long a confirm is waited for.
+    wait: Duration,
 }
 
 impl Clog {
-    /// A clogged job queue.
+    /// A clogged job queue, for which it is known at once that nothing is confirmed.
     pub fn of(queue: &str) -> Self {
-        Self { queue: Address::Jobs(queue.into()), refused: Arc::default(), is_open: Arc::default() }
+        let queue = Address::Jobs(queue.into());
+        Self { queue, refused: Arc::default(), is_open: Arc::default(), wait: Duration::ZERO }
+    }
+
+    /// A queue that goes well until it is told otherwise; then a confirm is waited for as long as with RabbitMQ.
+    pub fn later(queue: Address) -> Self {
+        let clog = Self { queue, refused: Arc::default(), is_open: Arc::default(), wait: Duration::from_secs(10) };
+        clog.open();
+        clog
     }
 
     /// How many messages were not confirmed.
@@ -31,6 +42,11 @@ impl Clog {
     /// From now on the queue takes messages.
     pub fn open(&self) {
         self.is_open.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on the queue takes nothing.
+    pub fn shut(&self) {
+        self.is_open.store(false, Ordering::SeqCst);
     }
 
     fn stops(&self, message: &Message) -> bool {
@@ -46,15 +62,15 @@ pub struct Clogged(pub SharedBroker, pub Clog);
 
 broker_around!(Clogged {
     async fn publish(&self, messages: Vec<Message>) -> Vec<Result<(), PublishError>> {
-        let mut results = Vec::with_capacity(messages.len());
-        for message in messages {
-            if self.1.stops(&message) {
-                results.push(Err(PublishError::Unconfirmed("the queue is clogged".into())));
-            } else {
-                results.append(&mut self.0.publish(vec![message]).await);
-            }
+        let stopped: Vec<bool> = messages.iter().map(|message| self.1.stops(message)).collect();
+        let others = messages.into_iter().zip(&stopped).filter(|(_, stopped)| !**stopped).map(|(message, _)| message);
+        let mut others = self.0.publish(others.collect()).await.into_iter();
+        if stopped.contains(&true) {
+            tokio::time::sleep(self.1.wait).await;
         }
-        results
+        let clogged = || Err(PublishError::Unconfirmed("the queue is clogged".into()));
+        let each = stopped.into_iter().map(|stopped| if stopped { None } else { others.next() });
+        each.map(|result| result.unwrap_or_else(clogged)).collect()
     }
 
     async fn subscribe(&self, subscription: Subscription) -> Result<Box<dyn Consumer>, BrokerError> {

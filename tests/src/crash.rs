@@ -2,7 +2,7 @@
 //! broker. The engine that reaches the point never gets any further; the test then drops it, as `kill -9` would.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use phasework_broker::{
@@ -141,13 +141,91 @@ impl Consumer for CrashingConsumer {
 #[derive(Debug)]
 pub struct CrashingStore(pub SharedStore, pub Crash);
 
-/// Hands calls through to the store within.
+impl CrashingStore {
+    async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<(), CommitError>> {
+        self.1.doing(Deed::Commit, true, self.0.commit(commits)).await
+    }
+
+    async fn live_runs_of(
+        &self,
+        shard: Shard,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, StoreError> {
+        self.0.live_runs(shard, after, limit).await
+    }
+}
+
+/// Shards whose live runs cannot be told.
+#[derive(Clone, Debug)]
+pub struct Damage {
+    shards: Vec<Shard>,
+    /// Whether the first page of each can.
+    is_behind: bool,
+    refused: Arc<AtomicU32>,
+}
+
+impl Damage {
+    /// None of the live runs of these can be told.
+    pub fn of(shards: Vec<Shard>) -> Self {
+        Self { shards, is_behind: false, refused: Arc::default() }
+    }
+
+    /// Those behind the first page cannot be told.
+    pub fn behind_the_first_page(shards: Vec<Shard>) -> Self {
+        Self { is_behind: true, ..Self::of(shards) }
+    }
+
+    /// How often it was met.
+    pub fn met(&self) -> u32 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// A store with damaged shards.
+#[derive(Debug)]
+pub struct DamagedStore(pub SharedStore, pub Damage);
+
+impl DamagedStore {
+    async fn commit_all(&self, commits: Vec<Commit>) -> Vec<Result<(), CommitError>> {
+        self.0.commit(commits).await
+    }
+
+    async fn live_runs_of(
+        &self,
+        shard: Shard,
+        after: Option<(Timestamp, RunId)>,
+        limit: usize,
+    ) -> Result<Vec<(Timestamp, RunId)>, StoreError> {
+        let Damage { shards, is_behind, refused } = &self.1;
+        if shards.contains(&shard) && (after.is_some() || !is_behind) {
+            refused.fetch_add(1, Ordering::Relaxed);
+            return Err(StoreError::Corrupt("so the test has it".into()));
+        }
+        self.0.live_runs(shard, after, limit).await
+    }
+}
+
+/// Hands other calls through to the store within.
 macro_rules! hand_through {
     ($(fn $name:ident($($arg:ident: $kind:ty),*) -> $result:ty;)*) => {
+        hand_through!(in CrashingStore: $(fn $name($($arg: $kind),*) -> $result;)*);
+        hand_through!(in DamagedStore: $(fn $name($($arg: $kind),*) -> $result;)*);
+    };
+    (in $store:ident: $(fn $name:ident($($arg:ident: $kind:ty),*) -> $result:ty;)*) => {
         #[async_trait]
-        impl Store for CrashingStore {
+        impl Store for $store {
             async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<(), CommitError>> {
-                self.1.doing(Deed::Commit, true, self.0.commit(commits)).await
+                self.commit_all(commits).await
+            }
+
+            async fn live_runs(
+                &self,
+                shard: Shard,
+                after: Option<(Timestamp, RunId)>,
+                limit: usize,
+            ) -> Result<Vec<(Timestamp, RunId)>, StoreError> {
+                self.live_runs_of(shard, after, limit).await
             }
 
             $(async fn $name(&self, $($arg: $kind),*) -> $result {
@@ -179,6 +257,7 @@ hand_through! {
     fn ended_before(shards: &[Shard], time: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError>;
     fn remove_run(run: RunId, time: Timestamp) -> Result<bool, StoreError>;
     fn put_workflow(workflow: StoredWorkflow) -> Result<bool, StoreError>;
+    fn keep_workflow(workflow: StoredWorkflow) -> Result<bool, StoreError>;
     fn workflow(revision: &Revision) -> Result<Option<StoredWorkflow>, StoreError>;
     fn latest_workflow(name: &WorkflowName) -> Result<Option<StoredWorkflow>, StoreError>;
     fn workflows() -> Result<Vec<StoredWorkflow>, StoreError>;
@@ -191,8 +270,6 @@ hand_through! {
     fn dead_letter(id: &str) -> Result<Option<DeadLetter>, StoreError>;
     fn remove_dead(id: &str) -> Result<bool, StoreError>;
     fn dead_count() -> Result<u64, StoreError>;
-    fn live_runs(shard: Shard, after: Option<(Timestamp, RunId)>, limit: usize)
-        -> Result<Vec<(Timestamp, RunId)>, StoreError>;
     fn lineage() -> Result<Arc<str>, StoreError>;
     fn marker() -> Result<Option<Arc<str>>, StoreError>;
     fn replace_marker(expect: Option<&str>, marker: &str) -> Result<bool, StoreError>;

@@ -191,7 +191,7 @@ fn seed(target: &str, path: &Path, content: Vec<u8>) -> Result<Vec<u8>> {
 
 /// The letter by which the target `message` knows the kind of a golden file.
 fn letter(golden: &str) -> Result<u8> {
-    const KINDS: [(&str, u8); 13] = [
+    const KINDS: [(&str, u8); 15] = [
         ("jobs", b'a'),
         ("jobs_finished", b'b'),
         ("start_run", b'c'),
@@ -205,6 +205,8 @@ fn letter(golden: &str) -> Result<u8> {
         ("worker_announced", b'k'),
         ("lifecycle", b'l'),
         ("dead_letter", b'm'),
+        ("jobs_listed", b's'),
+        ("list_answered", b't'),
     ];
     let exact = KINDS.iter().find(|(name, _)| *name == golden);
     // `control_rerun` is a `control` too.

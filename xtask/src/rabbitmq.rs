@@ -4,7 +4,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,6 +66,16 @@ impl RabbitMq {
         self.ports.amqp
     }
 
+    /// Where it keeps all it has. Removed while it does not run, that is lost.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// What `rabbitmqctl` has said so far.
+    pub fn control_log(&self) -> PathBuf {
+        self.directory.join("control.log")
+    }
+
     /// Starts it, and returns when it answers.
     pub fn start(&mut self) -> Result<()> {
         let port = self.ports.amqp;
@@ -91,12 +101,30 @@ impl RabbitMq {
         self.server = None;
     }
 
+    /// The process group of its server, while that runs.
+    pub fn group(&self) -> Option<u32> {
+        self.server.as_ref().map(Tied::id)
+    }
+
+    /// Runs `rabbitmqctl` on it, and returns what that says.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let program = self.program.with_file_name("rabbitmqctl");
+        let mut command = tied::command(&program);
+        settle(&mut command, &self.directory, self.ports)?;
+        // Into a file: a pipe would be held open by whoever watches over the process.
+        let path = self.directory.join("asked");
+        let out = std::fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let status = Tied::spawn(command.args(arguments).stdout(out).stderr(Stdio::null()))?.wait()?;
+        ensure!(status.success(), "`rabbitmqctl {}` ended with {status}", arguments.join(" "));
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// Runs `rabbitmqctl` on it.
     pub fn control(&self, arguments: &[&str]) -> Result<()> {
         let program = self.program.with_file_name("rabbitmqctl");
         let mut command = tied::command(&program);
         settle(&mut command, &self.directory, self.ports)?;
-        let log = self.directory.join("control.log");
+        let log = self.control_log();
         let (out, err) = log_file(&log)?;
         let status = Tied::spawn(command.args(arguments).stdout(out).stderr(err))?.wait()?;
         ensure!(status.success(), "`rabbitmqctl {}` ended with {status}; see {}", arguments.join(" "), log.display());

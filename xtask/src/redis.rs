@@ -3,11 +3,11 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
+use crate::disk::Disk;
 use crate::install::Needed;
 use crate::services::{Starting, free_ports, log_file};
 use crate::tied::{self, Tied};
@@ -27,12 +27,9 @@ pub struct Redis {
     directory: PathBuf,
     port: u16,
     append_fsync: &'static str,
-    disk_mb: Option<u32>,
+    disk: Option<Disk>,
     server: Option<Tied>,
 }
-
-/// Becomes a command that alone sees a disk of that size in a directory.
-const ON_A_DISK: &str = r#"mount -t tmpfs -o "size=$1" none "$2" && shift 2 && exec "$@""#;
 
 impl Redis {
     /// A Redis that runs `program` in `directory`, not started yet. `append_fsync` is its setting of that name.
@@ -43,7 +40,7 @@ impl Redis {
             directory: directory.to_owned(),
             port,
             append_fsync,
-            disk_mb: None,
+            disk: None,
             server: None,
         })
     }
@@ -51,17 +48,13 @@ impl Redis {
     /// Gives it a disk of its own of that size, in memory; what is on it goes when it ends. An error says that this
     /// machine does not let us.
     pub fn with_disk(mut self, megabytes: u32) -> Result<Self> {
-        let mut attempt = on_a_disk(megabytes, &self.directory);
-        let attempt = Tied::spawn(attempt.arg("true").stdout(Stdio::null()).stderr(Stdio::null()))?.wait()?;
-        ensure!(attempt.success(), "this machine does not let us mount a disk in memory (`unshare --mount`)");
-        self.disk_mb = Some(megabytes);
+        self.disk = Some(Disk::new(megabytes, &self.directory)?);
         Ok(self)
     }
 
     /// Where its directory can be seen from outside while it runs.
     pub fn disk(&self) -> Option<PathBuf> {
-        let directory = self.directory.strip_prefix("/").ok()?;
-        Some(Path::new("/proc").join(self.server.as_ref()?.id().to_string()).join("root").join(directory))
+        Some(self.disk.as_ref()?.of(self.server.as_ref()?.id()))
     }
 
     /// Its address.
@@ -74,16 +67,21 @@ impl Redis {
         self.port
     }
 
+    /// Where its append-only file is, in several: all it has. Another one may be put there while it does not run.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("appendonlydir")
+    }
+
     /// Starts it, and returns when it answers.
     pub fn start(&mut self) -> Result<()> {
         let port = self.port;
         let log = self.directory.join("output.log");
         let (out, err) = log_file(&log)?;
         eprintln!("xtask: starting {} on port {port}", self.program.display());
-        let mut command = match self.disk_mb {
+        let mut command = match &self.disk {
             None => tied::command(&self.program),
-            Some(megabytes) => {
-                let mut command = on_a_disk(megabytes, &self.directory);
+            Some(disk) => {
+                let mut command = disk.command();
                 command.arg(&self.program);
                 command
             }
@@ -107,13 +105,6 @@ impl Redis {
     pub fn kill(&mut self) {
         self.server = None;
     }
-}
-
-fn on_a_disk(megabytes: u32, directory: &Path) -> Command {
-    let mut command = tied::command("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-c", ON_A_DISK, "sh"]);
-    command.arg(format!("{megabytes}m")).arg(directory);
-    command
 }
 
 /// Sends a `PING`; whatever is not a `PONG` is an error.

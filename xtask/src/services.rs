@@ -1,11 +1,13 @@
 //! A RabbitMQ and a Redis for one use: found or installed, started on free ports of 127.0.0.1 in a directory of their
 //! own, ended and removed with the [`Services`] value. What runs already on this machine is never touched.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -74,7 +76,7 @@ impl Plan {
         if keep && (redis.is_some() || rabbitmq.is_some()) {
             eprintln!("xtask: logs and data stay in {}", directory.path().display());
         }
-        Ok(Services { broker_url, store_url, _rabbitmq: rabbitmq, _redis: redis, _directory: directory })
+        Ok(Services { broker_url, store_url, rabbitmq, _redis: redis, _directory: directory })
     }
 }
 
@@ -89,7 +91,7 @@ pub struct Services {
     /// The store's address, `redis://…`.
     pub store_url: String,
     // Dropped in this order: the directory goes when nobody writes to it any more.
-    _rabbitmq: Option<RabbitMq>,
+    rabbitmq: Option<RabbitMq>,
     _redis: Option<Redis>,
     _directory: Directory,
 }
@@ -98,6 +100,11 @@ impl Services {
     /// Plans and starts in one go.
     pub fn start(keep: bool) -> Result<Self> {
         Plan::make()?.start(keep)
+    }
+
+    /// The RabbitMQ, if it is ours.
+    pub fn rabbitmq(&self) -> Option<&RabbitMq> {
+        self.rabbitmq.as_ref()
     }
 
     /// Tells `command` where the services are.
@@ -114,19 +121,23 @@ pub fn space(directory: &Path, name: &str) -> Result<PathBuf> {
 }
 
 /// `N` ports of 127.0.0.1 that nobody listens on. They lie below the range from which systems draw ports for outgoing
-/// connections, so that one is not taken before its service has started.
+/// connections, so that one is not taken before its service has started. None is found twice by one process.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // Whoever was given one may not listen on it yet, or not just now.
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     // Where to begin depends on the process, so that two of them at once seldom meet.
     let first = 20_000 + (std::process::id() % 1_000) as u16 * 10;
-    let mut held = Vec::new();
+    let mut ports = Vec::new();
     for port in (first..32_000).chain(20_000..first) {
-        if held.len() == N {
+        if ports.len() == N {
             break;
         }
-        // Held until all are found: the same one is not found twice.
-        held.extend(TcpListener::bind(("127.0.0.1", port)));
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
+            ports.push(port);
+        }
     }
-    let ports: Vec<u16> = held.iter().filter_map(|listener| Some(listener.local_addr().ok()?.port())).collect();
     <[u16; N]>::try_from(ports).ok().context("no free ports on 127.0.0.1 between 20000 and 32000")
 }
 
@@ -201,7 +212,7 @@ mod tests {
 
     #[test]
     fn free_ports_differ_and_are_free() {
-        let ports = free_ports::<4>().unwrap();
+        let ports = [free_ports::<2>().unwrap(), free_ports::<2>().unwrap()].concat();
         let held: Vec<TcpListener> =
             ports.iter().map(|port| TcpListener::bind(("127.0.0.1", *port)).unwrap()).collect();
         assert_eq!(held.len(), 4);

@@ -3,13 +3,18 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, ExitCode, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
+use crate::beside::{Beside, built, politely};
+use crate::new_handler;
 use crate::tally::Tally;
+use xtask::languages::Languages;
 use xtask::services::{Plan, Services};
 use xtask::tied::{self, Tied};
 
@@ -27,6 +32,9 @@ pub(crate) struct Arguments {
     /// Leave out the chaos, which takes about two minutes and is left out with a filter anyway
     #[arg(long)]
     no_chaos: bool,
+    /// Leave out the simulations, which are left out with a filter anyway
+    #[arg(long)]
+    no_simulations: bool,
     /// For the test programs, such as `-- --nocapture`
     #[arg(last = true, value_name = "ARGUMENTS")]
     passed_on: Vec<OsString>,
@@ -56,7 +64,7 @@ pub(crate) fn with(arguments: &WithArguments) -> Result<ExitCode> {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let began = Instant::now();
     // What cannot work is said before minutes of compiling.
-    let plan = if arguments.no_services { None } else { Some(Plan::make()?) };
+    let plan = if arguments.no_services { None } else { Some((Plan::make()?, Languages::prepare(&workspace())?)) };
     let mut build = tied::cargo();
     build.args(["test", "--workspace", "--all-targets", "--no-run"]);
     let status = Tied::spawn(&mut build).and_then(Tied::wait).context("cannot run cargo")?;
@@ -64,8 +72,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("xtask: the tests do not compile, so none has run");
         return Ok(code(status));
     }
-    let services = plan.map(|plan| plan.start(arguments.keep)).transpose()?;
+    let services = match plan {
+        Some((plan, languages)) => Some((plan.start(arguments.keep)?, languages)),
+        None => None,
+    };
 
+    let is_whole = arguments.filter.is_none();
+    let simulations = if is_whole && !arguments.no_simulations {
+        Some(Beside::start(politely().arg(built("simulate")?))?)
+    } else {
+        None
+    };
+    // What it is built with takes minutes to compile, and its test comes last.
+    let template = if is_whole { Some(new_handler::build_beside()?) } else { None };
     let mut tally = Tally::default();
     let mut result = ExitCode::SUCCESS;
     for targets in ["--all-targets", "--doc"] {
@@ -78,17 +97,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
         }
     }
-    drop(services);
+    drop((services, template));
+    if let Some(simulations) = simulations {
+        count(&mut tally, "the simulations", simulations.finish("simulations"));
+    }
     // What has the services to itself: it kills them.
     if chaos_too(arguments) {
-        match crate::chaos::passes(1, Some(CHAOS_SEED), arguments.keep) {
-            Ok(true) => tally.passed += 1,
-            Ok(false) => fail(&mut tally, "the chaos (see above)".into()),
-            Err(error) => fail(&mut tally, format!("the chaos: {error:#}")),
-        }
-        if tally.failed > 0 && result == ExitCode::SUCCESS {
-            result = ExitCode::FAILURE;
-        }
+        count(&mut tally, "the chaos", crate::chaos::holds(CHAOS_SEED, arguments.keep));
+    }
+    if tally.failed > 0 && result == ExitCode::SUCCESS {
+        result = ExitCode::FAILURE;
     }
     report(&tally, began.elapsed());
     Ok(result)
@@ -103,6 +121,19 @@ fn chaos_too(arguments: &Arguments) -> bool {
     arguments.filter.is_none() && !arguments.no_services && !arguments.no_chaos && Plan::all_is_ours()
 }
 
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Counts what is not one of cargo's tests.
+fn count(tally: &mut Tally, name: &str, passed: Result<bool>) {
+    match passed {
+        Ok(true) => tally.passed += 1,
+        Ok(false) => fail(tally, format!("{name} (see above)")),
+        Err(error) => fail(tally, format!("{name}: {error:#}")),
+    }
+}
+
 fn fail(tally: &mut Tally, name: String) {
     tally.failed += 1;
     tally.failures.push(name);
@@ -112,7 +143,7 @@ fn fail(tally: &mut Tally, name: String) {
 fn cargo_test(
     targets: &str,
     arguments: &Arguments,
-    services: Option<&Services>,
+    services: Option<&(Services, Languages)>,
     tally: &mut Tally,
 ) -> Result<ExitStatus> {
     let mut command = tied::cargo();
@@ -120,8 +151,14 @@ fn cargo_test(
     if !arguments.passed_on.is_empty() {
         command.arg("--").args(&arguments.passed_on);
     }
-    if let Some(services) = services {
+    // Most tests of whole systems wait most of the time.
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        command.env("RUST_TEST_THREADS", (2 * cores).to_string());
+    }
+    if let Some((services, languages)) = services {
         services.announce_to(&mut command);
+        languages.announce_to(&mut command);
     }
     let mut process = Tied::spawn(command.stdout(Stdio::piped())).context("cannot run cargo")?;
     let stdout = process.take_stdout().context("cargo's output is not piped")?;

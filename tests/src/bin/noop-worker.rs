@@ -1,12 +1,10 @@
-//! A worker whose handler does nothing: what is left is the cost of phasework itself.
+//! A worker whose handlers do nothing, with as many slots for each as its one argument says.
 
-use phasework_sdk::{Context, HandlerError, Worker, WorkerError};
+use phasework_sdk::{Worker, WorkerError};
+use phasework_tests::noop;
 
 #[tokio::main]
 async fn main() -> Result<(), WorkerError> {
-    Worker::from_env()?
-        .handler("Noop", "1.0.0", |_: serde_json::Value, _: Context| async { Ok::<_, HandlerError>(()) })
-        .concurrency(256)
-        .run()
-        .await
+    let slots = std::env::args().nth(1).and_then(|slots| slots.parse().ok()).unwrap_or(256);
+    noop::handlers(Worker::from_env()?, slots).run().await
 }

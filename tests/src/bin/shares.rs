@@ -10,6 +10,7 @@ use phasework_engine::engine::Parts;
 use phasework_engine::{EngineConfig, RunningEngine};
 use phasework_store::redis::{RedisOptions, RedisStore};
 use phasework_workflows::id::{IdSource, SystemIds};
+use phasework_workflows::run::apply;
 use phasework_workflows::time::SystemClock;
 use tokio::time::Instant;
 
@@ -90,6 +91,7 @@ async fn start(broker: &str, store: &str, prefix: &str, name: &str) -> Result<Ru
         broker: Arc::new(RabbitMq::connect(broker).await?),
         clock: Arc::new(SystemClock),
         ids: Arc::new(SystemIds),
+        decide: apply,
         config: Arc::new(EngineConfig::new(name)),
     };
     Ok(phasework_engine::start(parts)?)

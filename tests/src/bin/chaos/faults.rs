@@ -73,7 +73,7 @@ async fn look(site: &Site) -> Result<()> {
 /// Does it, waits until it is over, says when that was.
 async fn inject(site: &Site, fault: Fault, begun: Instant) -> Result<Strike> {
     let part = match fault {
-        Fault::Restart(part) | Fault::Crash(part, _) | Fault::Fill(part, _) => Some(part),
+        Fault::Restart(part) | Fault::Crash(part, _) | Fault::Lose(part) | Fault::Fill(part, _) => Some(part),
         _ => None,
     };
     // One thing at a time is done to a server; connections break whenever they like.
@@ -97,6 +97,15 @@ async fn inject(site: &Site, fault: Fault, begun: Instant) -> Result<Strike> {
             site.with_store(|store| store.stop().map_err(Into::into).and_then(|()| store.start())).await?;
         }
         Fault::Crash(part, down) => crash(site, part, down).await?,
+        Fault::Lose(Part::Broker) => {
+            site.with_broker(|broker| {
+                broker.kill();
+                std::fs::remove_dir_all(broker.data())?;
+                broker.start()
+            })
+            .await?;
+        }
+        Fault::Lose(Part::Store) => bail!("runs are lost with it"),
         Fault::Cut(part, one_in) => site.proxy(part).cut(one_in),
         Fault::Stall(part, one_in, length) => {
             let held = site.proxy(part).hold(one_in);

@@ -1,5 +1,5 @@
 //! Real chaos: three coordinators and four workers, as processes of their own on a real RabbitMQ and a real Redis, work
-//! on runs while processes are killed and frozen, servers restarted and filled up, and connections cut and held up.
+//! on runs while processes are killed and frozen, servers restarted, emptied and filled up, connections cut and held up.
 //! Then a checker that reads only what handlers wrote and what the HTTP API says finds whether everything was done, and
 //! counted, once. `cargo xtask chaos` builds it and runs it.
 //!

@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     Restart(Part),
     /// `kill -9`, and started again after a while.
     Crash(Part, Duration),
+    /// `kill -9`, and started again without anything it had.
+    Lose(Part),
     /// One in so many of the connections is cut.
     Cut(Part, u64),
     /// One in so many of the connections carries nothing for a while.
@@ -60,6 +62,8 @@ impl Fault {
             Self::Restart(Part::Store) => "Redis restarted",
             Self::Crash(Part::Broker, _) => "RabbitMQ killed",
             Self::Crash(Part::Store, _) => "Redis killed",
+            Self::Lose(Part::Broker) => "RabbitMQ emptied",
+            Self::Lose(Part::Store) => "Redis emptied",
             Self::Cut(Part::Broker, _) => "AMQP connections cut",
             Self::Cut(Part::Store, _) => "Redis connections cut",
             Self::Stall(Part::Broker, ..) => "AMQP connections stalled",
@@ -98,7 +102,7 @@ pub(crate) fn draw(rng: &mut Rng, length: Duration) -> Vec<Planned> {
 }
 
 fn every_kind(rng: &mut Rng, length: Duration) -> Vec<Fault> {
-    // Heartbeats find out after 20 s or so. A long chaos also has freezes that outlast everything else.
+    // Heartbeats find out after 10 s (coordinators) to 30 s (workers). A long chaos also has freezes that outlast everything else.
     let longest_freeze = if length > Duration::from_secs(600) && rng.u8(..5) == 0 { 300 } else { 30 };
     let seconds = |rng: &mut Rng, longest: u64| Duration::from_millis(rng.u64(1000..=longest * 1000));
     let coordinator = |rng: &mut Rng| Program::Coordinator(rng.usize(..COORDINATORS));
@@ -119,6 +123,8 @@ fn every_kind(rng: &mut Rng, length: Duration) -> Vec<Fault> {
             Fault::Fill(part, seconds(rng, 6)),
         ]);
     }
+    // What Redis loses, nobody else has.
+    faults.push(Fault::Lose(Part::Broker));
     faults
 }
 
