@@ -366,6 +366,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unusable`] when it must not be used (it evicts keys, holds a newer format).
     async fn check(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Puts everything away: what was begun is done when this returns, and whoever still holds the store may have its calls
+    /// refused as unavailable. Closing it again changes nothing. Without it nothing is lost, only left lying.
+    async fn close(&self) {}
 }
 
 /// A store shared by the parts of a program.

@@ -206,8 +206,10 @@ async fn work(
     }
     tokio::spawn(telemetry::metrics_upkeep(metrics.clone(), shutdown.clone()));
     let Some((store, broker)) = wait_for_parts(&settings, &door, &shutdown).await? else { return Ok(Exit::Good) };
-    let outcome = run_engine(&settings, door, metrics, store, &broker, &shutdown, welcome).await;
+    let outcome = run_engine(&settings, door, metrics, Arc::clone(&store), &broker, &shutdown, welcome).await;
     broker.close().await;
+    // Who is still connected holds on to the engine, and by that to the store.
+    store.close().await;
     outcome
 }
 

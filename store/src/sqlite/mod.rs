@@ -83,7 +83,7 @@ pub struct SqliteStore {
 
 enum Place {
     /// A file, threads that work on it, and how long they are waited for.
-    File(Arc<Home>, Threads, Duration),
+    File(Arc<Home>, Arc<Threads>, Duration),
     /// No threads: calls are carried out where they are made. A store in memory, or one that is only looked at.
     Here(Mutex<Connection>),
 }
@@ -110,7 +110,7 @@ impl SqliteStore {
         let writer = home.writer(ids, options.max_bytes)?;
         let readers = (0..options.readers.max(1)).map(|_| home.reader()).collect::<Result<_, _>>()?;
         home.note_opened();
-        let threads = Threads::start(&home, writer, readers)?;
+        let threads = Arc::new(Threads::start(&home, writer, readers)?);
         Ok(Self::at(Place::File(home, threads, options.timeout)))
     }
 
@@ -455,6 +455,14 @@ impl Store for SqliteStore {
 
     async fn raise_queues(&self, queues: u16) -> Result<u16, StoreError> {
         self.write(move |connection| timeline::raise_queues(connection, queues)).await
+    }
+
+    async fn close(&self) {
+        let Place::File(_, threads, _) = &self.place else { return };
+        let threads = Arc::clone(threads);
+        if let Err(error) = tokio::task::spawn_blocking(move || threads.close()).await {
+            tracing::error!(%error, "the store was not closed well, which is a defect");
+        }
     }
 
     async fn check(&self) -> Result<Vec<String>, StoreError> {

@@ -1,10 +1,9 @@
 //! The threads that a store in a file works with: one writes, a few read. The writer takes whatever calls have gathered
 //! while it was at work and does them in one transaction, so that many callers share one wait for the disk.
 
-use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
@@ -29,7 +28,8 @@ type Boxed = Box<dyn Call>;
 /// The way to a thread, or to several.
 #[derive(Debug)]
 struct Way {
-    calls: Sender<Boxed>,
+    /// None once it is closed.
+    calls: RwLock<Option<Sender<Boxed>>>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -42,7 +42,7 @@ struct Given {
 fn way() -> (Way, Given) {
     let (sender, receiver) = channel();
     let waiting = Arc::<AtomicUsize>::default();
-    (Way { calls: sender, waiting: Arc::clone(&waiting) }, Given { calls: receiver, waiting })
+    (Way { calls: RwLock::new(Some(sender)), waiting: Arc::clone(&waiting) }, Given { calls: receiver, waiting })
 }
 
 impl Way {
@@ -54,8 +54,16 @@ impl Way {
             call.tell(Err(StoreError::Unavailable(words)));
             return;
         }
-        // A thread that is gone leaves the call to be dropped, and that is noticed by who waits for it.
-        drop(self.calls.send(call));
+        match &*self.calls.read().unwrap_or_else(PoisonError::into_inner) {
+            // A thread that is gone leaves the call to be dropped, and that is noticed by who waits for it.
+            Some(calls) => drop(calls.send(call)),
+            None => call.tell(Err(StoreError::Unavailable("the store is closed".to_owned()))),
+        }
+    }
+
+    /// Lets nothing more through. Whoever listens at the other end ends when what is on its way is done.
+    fn close(&self) {
+        *self.calls.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -76,12 +84,12 @@ impl Given {
     }
 }
 
-/// The threads. When this is dropped they finish what they were given, and end.
+/// The threads. When this is closed or dropped they finish what they were given, and end.
 #[derive(Debug)]
 pub(super) struct Threads {
     writer: Way,
     readers: Way,
-    handles: Vec<JoinHandle<()>>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Threads {
@@ -104,7 +112,7 @@ impl Threads {
             };
             handles.push(spawn("store-reader", Box::new(work))?);
         }
-        Ok(Self { writer: to_writer, readers: to_readers, handles })
+        Ok(Self { writer: to_writer, readers: to_readers, handles: Mutex::new(handles) })
     }
 
     pub(super) fn write(&self, call: Boxed) {
@@ -114,16 +122,23 @@ impl Threads {
     pub(super) fn read(&self, call: Boxed) {
         self.readers.pass(call);
     }
-}
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        (self.writer, self.readers) = (way().0, way().0); // closes those that the threads listen to
-        for handle in mem::take(&mut self.handles) {
+    /// Takes no more calls, and waits until those that were made are done and every connection is closed.
+    pub(super) fn close(&self) {
+        self.writer.close();
+        self.readers.close();
+        // Held meanwhile: who closes it at the same time waits, too.
+        for handle in self.handles.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if handle.join().is_err() {
                 tracing::error!("a thread of the store had panicked, which is a defect");
             }
         }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

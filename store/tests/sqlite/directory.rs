@@ -61,6 +61,21 @@ fn large(bytes: usize) -> Payload {
     Payload::from_json(format!("\"{}\"", "x".repeat(bytes))).unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_closed_is_put_away_whoever_still_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    store.commit(vec![commit(1, 0, None)]).await.remove(0).unwrap();
+    assert!(dir.path().join("phasework.db-wal").exists());
+    tokio::join!(store.close(), store.close());
+    assert!(!dir.path().join("phasework.db-wal").exists(), "the log was left");
+    assert!(matches!(store.load(&[run(1)]).await, Err(StoreError::Unavailable(_))));
+    let refused = store.commit(vec![commit(1, 1, None)]).await.remove(0);
+    assert!(matches!(refused, Err(CommitError::Store(StoreError::Unavailable(_)))), "{refused:?}");
+    drop(store);
+    assert!(open(dir.path()).unwrap().load(&[run(1)]).await.unwrap()[0].is_some());
+}
+
 #[tokio::test]
 async fn one_at_a_time_has_a_directory() {
     let dir = tempfile::tempdir().unwrap();
