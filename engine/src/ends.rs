@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use phasework_broker::{Address, SharedBroker, Subscription};
 use phasework_workflows::id::RunId;
-use phasework_workflows::message::decode;
-use phasework_workflows::message::notice::Lifecycle;
+use phasework_workflows::message::decode_batch;
+use phasework_workflows::message::notice::Lifecycles;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -59,9 +59,9 @@ impl EndWatch {
             };
             let Ok(deliveries) = deliveries else { return };
             for delivery in &deliveries {
-                match decode::<Lifecycle>(&delivery.body) {
-                    Ok(event) => self.ended(event.run),
-                    Err(error) => tracing::debug!(%error, "a lifecycle event could not be read"),
+                match decode_batch::<Lifecycles>(&delivery.body) {
+                    Ok((events, _)) => events.iter().for_each(|event| self.ended(event.run)),
+                    Err(error) => tracing::debug!(%error, "lifecycle events could not be read"),
                 }
             }
             let tags: Vec<_> = deliveries.iter().map(|delivery| delivery.tag).collect();

@@ -7,7 +7,7 @@ use phasework_workflows::message::event::{Accepted, Controls, PhasesFinished, Re
 use phasework_workflows::message::job::{CancelJobs, Jobs};
 use phasework_workflows::message::lease::{Leases, LeasesAnswered};
 use phasework_workflows::message::listing::{JobsListed, ListAnswered};
-use phasework_workflows::message::notice::{DeadLetter, Lifecycle};
+use phasework_workflows::message::notice::{DeadLetter, Lifecycles};
 use phasework_workflows::message::outcome::JobsFinished;
 use phasework_workflows::message::presence::{WorkerAnnounced, WorkerGone, WorkersWanted};
 use phasework_workflows::message::probe::{Probes, ProbesReturned};
@@ -30,7 +30,7 @@ const KINDS: [fn(&[u8]); 20] = [
     check_batch::<ProbesReturned>,
     check::<Submit>,
     check::<WorkerAnnounced>,
-    check::<Lifecycle>,
+    check::<Lifecycles>,
     check::<DeadLetter>,
     check::<CancelJobs>,
     check::<Tick>,

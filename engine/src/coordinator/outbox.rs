@@ -9,7 +9,7 @@ use phasework_workflows::definition::Workflow;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, PhaseName, RunId};
 use phasework_workflows::message::event::{PhaseFinished, PhasesFinished};
 use phasework_workflows::message::job::{CancelJobs, CanceledEntry, InputSource, Job, JobGroup, Jobs};
-use phasework_workflows::message::notice::{Lifecycle, LifecycleEvent};
+use phasework_workflows::message::notice::{Lifecycle, LifecycleEvent, Lifecycles};
 use phasework_workflows::message::probe::{Probe, Probes};
 use phasework_workflows::message::{Body, encode};
 use phasework_workflows::run::{Dispatch, Effect, HandlerEntry, JobTicket, RunState};
@@ -17,11 +17,11 @@ use phasework_workflows::time::Timestamp;
 use phasework_workflows::{Payload, Version};
 
 use super::hot::HotRun;
-use super::packing::{MAX_PACK_BYTES, Packing};
+use super::packing::MAX_PACK_BYTES;
 use super::{lists, outside};
 use crate::engine::Engine;
 
-/// How many ends of phases go in one message.
+/// How many ends of phases, or lifecycle events, go in one message.
 const ANNOUNCEMENTS: usize = 64;
 
 /// How many pages of inputs are kept in memory.
@@ -38,7 +38,6 @@ pub(super) struct Pages(Vec<(PageKey, Arc<Vec<Payload>>)>);
 /// they refer to is damaged.
 pub(super) async fn messages(
     engine: &Engine,
-    packing: &Packing,
     pages: &mut Pages,
     runs: &mut [HotRun],
 ) -> Result<(Vec<Message>, Vec<RunId>), StoreError> {
@@ -49,7 +48,7 @@ pub(super) async fn messages(
         for effect in effects {
             metrics::counter!("phasework_effects_total", "kind" => effect.kind()).increment(1);
             match effect {
-                Effect::Dispatch(dispatch) => match letters.dispatch(engine, packing, pages, hot, &dispatch).await {
+                Effect::Dispatch(dispatch) => match letters.dispatch(engine, pages, hot, &dispatch).await {
                     Ok(()) => {}
                     Err(StoreError::Corrupt(reason)) => {
                         tracing::error!(run = %hot.run.head.id, reason, "jobs cannot be dispatched");
@@ -70,8 +69,7 @@ pub(super) async fn messages(
                 }
                 Effect::Tell(event) => {
                     log(&event);
-                    let to = Address::Events(event.routing_key().into());
-                    letters.others.push(message(to, &event));
+                    letters.tell(event);
                 }
                 Effect::CancelJobs { entry } => letters.canceled.push(CanceledEntry { run: hot.run.head.id, entry }),
             }
@@ -146,6 +144,8 @@ struct Letters {
     packs: BTreeMap<Arc<str>, Pack>,
     announcements: Vec<PhaseFinished>,
     canceled: Vec<CanceledEntry>,
+    /// By routing key, in the order in which the keys came up: what happens to a run first has its key first.
+    told: Vec<(String, Vec<Lifecycle>)>,
     probes: Vec<Message>,
     others: Vec<Message>,
 }
@@ -164,7 +164,6 @@ impl Letters {
     async fn dispatch(
         &mut self,
         engine: &Engine,
-        packing: &Packing,
         pages: &mut Pages,
         hot: &mut HotRun,
         dispatch: &Dispatch,
@@ -209,7 +208,7 @@ impl Letters {
             return Ok(());
         }
         let inputs = listing.map_or(dispatch.nonce, |handler| handler.inputs_under(dispatch.nonce));
-        let size = packing.size(&dispatch.name);
+        let size = engine.packing.size(&dispatch.name);
         tracing::debug!(
             run = %group.run, phase = %group.phase, handler = %group.handler, jobs = dispatch.len(), pack = size,
             "jobs dispatched"
@@ -229,6 +228,14 @@ impl Letters {
             self.ticket(engine, pages, &queue, &group, (dispatch, inputs), (ticket, details), size).await?;
         }
         Ok(())
+    }
+
+    fn tell(&mut self, event: Lifecycle) {
+        let key = event.routing_key();
+        match self.told.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, events)) => events.push(event),
+            None => self.told.push((key, vec![event])),
+        }
     }
 
     /// A probe for the queue of a handler. One of an entry that the run has left asks nothing any more.
@@ -328,6 +335,12 @@ impl Letters {
         for (queue, announcements) in announcements {
             for items in announcements.chunks(ANNOUNCEMENTS) {
                 messages.push(message(Address::Coordinator(queue), &PhasesFinished { items: items.to_vec() }));
+            }
+        }
+        for (key, events) in self.told {
+            let to = Address::Events(key.into());
+            for items in events.chunks(ANNOUNCEMENTS) {
+                messages.push(message(to.clone(), &Lifecycles { items: items.to_vec() }));
             }
         }
         if !self.canceled.is_empty() {

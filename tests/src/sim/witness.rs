@@ -14,7 +14,7 @@ use phasework_workflows::id::{Attempt, EntryNo, HandlerName, JobIndex, Nonce, Re
 use phasework_workflows::message::event::{Accepted, Tick};
 use phasework_workflows::message::job::{Job, Jobs};
 use phasework_workflows::message::lease::LeasesAnswered;
-use phasework_workflows::message::notice::{Lifecycle, LifecycleEvent};
+use phasework_workflows::message::notice::{LifecycleEvent, Lifecycles};
 use phasework_workflows::message::outcome::JobsFinished;
 use phasework_workflows::message::presence::WorkerAnnounced;
 use phasework_workflows::message::{Body, decode};
@@ -213,11 +213,11 @@ impl Witness {
         if is_worth_a_word(&message.kind) {
             tracing::debug!(process, to = ?message.to, kind = &*message.kind, "sent {}", text(&message.body));
         }
-        if &*message.kind == Lifecycle::KIND
-            && let Ok(told) = decode::<Lifecycle>(&message.body)
-            && told.event == LifecycleEvent::RunFinished
+        if &*message.kind == Lifecycles::KIND
+            && let Ok(told) = decode::<Lifecycles>(&message.body)
         {
-            self.seen().told.insert(told.run);
+            let ended = told.items.iter().filter(|told| told.event == LifecycleEvent::RunFinished);
+            self.seen().told.extend(ended.map(|told| told.run));
         }
         if &*message.kind != JobsFinished::KIND {
             return;

@@ -232,7 +232,7 @@ mod tests {
         check::<probe::ProbesReturned>(include_str!("golden/probe_returned.json"));
         check::<submission::Submit>(include_str!("golden/submit.json"));
         check::<presence::WorkerAnnounced>(include_str!("golden/worker_announced.json"));
-        check::<notice::Lifecycle>(include_str!("golden/lifecycle.json"));
+        check::<notice::Lifecycles>(include_str!("golden/lifecycle.json"));
         check::<notice::DeadLetter>(include_str!("golden/dead_letter.json"));
     }
 

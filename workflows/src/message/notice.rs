@@ -4,11 +4,31 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Body;
+use super::{Batch, Body};
 use crate::id::{EntryNo, PhaseName, RunId, WorkflowName};
 use crate::time::Timestamp;
 
-/// Something happened to a run. Published under the routing key that [`Lifecycle::routing_key`] gives.
+/// What happened to some runs, all of it with one routing key: that which [`Lifecycle::routing_key`] gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycles {
+    /// What happened, in the order in which it did.
+    pub items: Vec<Lifecycle>,
+}
+
+impl Body for Lifecycles {
+    const KIND: &'static str = "Lifecycle";
+}
+
+impl Batch for Lifecycles {
+    type Item = Lifecycle;
+    const ITEMS: &'static str = "items";
+
+    fn into_items(self) -> Vec<Lifecycle> {
+        self.items
+    }
+}
+
+/// Something happened to a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lifecycle {
     /// What happened.
@@ -25,10 +45,6 @@ pub struct Lifecycle {
     pub state: Arc<str>,
     /// When.
     pub at: Timestamp,
-}
-
-impl Body for Lifecycle {
-    const KIND: &'static str = "Lifecycle";
 }
 
 impl Lifecycle {
