@@ -23,6 +23,10 @@ use super::topology::Topology;
 use super::wire::Wire;
 use crate::{BrokerError, Subscription};
 
+/// How long acknowledgements wait for others to go with them. To a quorum queue each is an entry in a log that is written
+/// to disk before anything else is, so one at a time they would hold up the very messages that follow from them.
+const ACKS_GATHER: Duration = Duration::from_millis(10);
+
 /// After a session that lasted this long, pauses begin short again.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 
@@ -177,13 +181,23 @@ impl Feeder {
     /// Brings deliveries in and carries orders out, until the session ends.
     async fn serve(&self, session: &mut Session) -> End {
         let wire = session.link.wire.clone();
-        let mut quiet_since = Instant::now();
+        let (mut quiet_since, mut acks_at) = (Instant::now(), None::<Instant>);
         loop {
             let result = tokio::select! {
                 biased;
                 () = self.closing.cancelled() => self.carry_out(session).await.map(|_| Some(End::Finished)),
                 () = wire.broken() => return End::Lost,
-                () = self.inbox.ordered() => self.carry_out(session).await,
+                () = self.inbox.ordered() => if self.inbox.can_wait(self.subscription.prefetch) {
+                    acks_at.get_or_insert(Instant::now() + ACKS_GATHER);
+                    Ok(None)
+                } else {
+                    acks_at = None;
+                    self.carry_out(session).await
+                },
+                () = sleep_until(acks_at.unwrap_or(quiet_since)), if acks_at.is_some() => {
+                    acks_at = None;
+                    self.carry_out(session).await
+                }
                 arrived = all_ready(&mut session.stream), if !session.stopped => {
                     quiet_since = Instant::now();
                     self.arrived(session.generation, arrived)

@@ -154,6 +154,14 @@ impl Inbox {
         self.orders.notified().await;
     }
 
+    /// Whether orders can wait for others to join them: there are only acknowledgements, and fewer than would keep a
+    /// subscription with this prefetch short of deliveries.
+    pub(super) fn can_wait(&self, prefetch: u16) -> bool {
+        let state = self.lock();
+        let few = state.acked.len() * 2 < usize::from(prefetch);
+        few && state.released.is_empty() && state.stop != Stop::Ordered && !state.abandoned
+    }
+
     pub(super) fn take_orders(&self) -> Orders {
         let mut state = self.lock();
         let (acked, released) = (std::mem::take(&mut state.acked), std::mem::take(&mut state.released));
@@ -236,7 +244,34 @@ fn plan(held: &mut BTreeSet<u64>, mut tags: Vec<u64>) -> Vec<Settle> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Settle, plan};
+    use super::{Inbox, Settle, plan};
+    use crate::DeliveryTag;
+
+    #[test]
+    fn few_acknowledgements_can_wait_and_nothing_else() {
+        let check = |prefetch, acked: u64, released: u64, expected| {
+            let inbox = Inbox::default();
+            let generation = inbox.begin();
+            let tags = |from, count| (from..from + count).map(|number| DeliveryTag { generation, number });
+            inbox.ack(&tags(1, acked).collect::<Vec<_>>()).unwrap();
+            inbox.release(&tags(1 + acked, released).collect::<Vec<_>>()).unwrap();
+            assert_eq!(inbox.can_wait(prefetch), expected, "{acked} and {released} of {prefetch}");
+            inbox
+        };
+        check(256, 127, 0, true);
+        check(256, 128, 0, false);
+        check(256, 1, 1, false);
+        // Whoever may hold one message only waits for it to be settled.
+        check(1, 1, 0, false);
+        check(2, 1, 0, false);
+        check(3, 1, 0, true);
+        let inbox = check(256, 1, 0, true);
+        inbox.order_stop();
+        assert!(!inbox.can_wait(256));
+        let inbox = check(256, 1, 0, true);
+        inbox.abandon();
+        assert!(!inbox.can_wait(256));
+    }
 
     #[test]
     fn tags_are_settled_together_only_where_nothing_else_is_held() {
