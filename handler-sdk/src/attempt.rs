@@ -89,6 +89,7 @@ impl Started {
         // How long a list takes says nothing about the jobs.
         let counts = !matches!(verdict, Verdict::Returned(_)) && !group.enumerate;
         let service = counts.then_some(service);
+        service.into_iter().for_each(|service| hosted.quick.learn(service));
         let left = if matches!(verdict, Verdict::Done(_)) { None } else { progress.left() };
         let report = Report { group, index: job.index, attempt: job.attempt, verdict, left, service, hold };
         reports.send(report).ok(); // the reporter is gone when the worker leaves at once

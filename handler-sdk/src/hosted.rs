@@ -10,6 +10,7 @@ use phasework_workflows::id::HandlerName;
 use phasework_workflows::message::presence::HostedHandler;
 
 use crate::handler::{HandlerFn, ListFn};
+use crate::quick::Quick;
 use crate::rate::{Limit, Rate};
 use crate::slots::Slots;
 
@@ -21,6 +22,8 @@ pub(crate) struct Hosted {
     /// What lists its jobs, if it does that itself.
     pub(crate) enumerate: Option<ListFn>,
     pub(crate) slots: Slots,
+    /// Whether its jobs are worth a task each.
+    pub(crate) quick: Quick,
     pub(crate) meters: Meters,
     /// How often its jobs may start, if that is limited.
     pub(crate) rate: Option<Arc<Rate>>,
@@ -73,7 +76,17 @@ impl Hosted {
     /// A handler with so many slots, served from its own queue.
     pub(crate) fn new(name: HandlerName, version: Version, handler: HandlerFn, slots: u32) -> Self {
         let (slots, meters) = (Slots::new(slots), Meters::new(&name, &version));
-        Self { name, version, handler, enumerate: None, slots, meters, rate: None, queues: Vec::new() }
+        Self {
+            name,
+            version,
+            handler,
+            enumerate: None,
+            slots,
+            quick: Quick::new(),
+            meters,
+            rate: None,
+            queues: Vec::new(),
+        }
     }
 
     /// The names of the queues that it is served from.

@@ -94,6 +94,7 @@ mod panics;
 mod peers;
 mod presence;
 mod probe;
+mod quick;
 mod rate;
 mod report;
 mod settings;

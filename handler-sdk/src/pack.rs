@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use futures::future::join_all;
 use phasework_broker::{Address, Delivery, DeliveryTag, Message, SharedBroker};
 use phasework_workflows::id::{Nonce, SharedIds};
@@ -20,6 +21,7 @@ use phasework_workflows::message::{self, Body as _};
 use phasework_workflows::time::SharedClock;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -188,7 +190,11 @@ impl Packs {
                 patience = Instant::now() + PACK_PATIENCE;
             }
             match room {
-                Ok(slot) => self.spawn(hosted, waiting, slot),
+                Ok(slot) => {
+                    self.run(hosted, waiting, slot);
+                    // Not all of a long pack without a pause, should it be run here.
+                    consume_budget().await;
+                }
                 Err(why) if waiting.canceled.is_cancelled() => {
                     self.report(&waiting.group, &waiting.job, Verdict::Returned(why), waiting.hold);
                     continue;
@@ -243,7 +249,8 @@ impl Packs {
         }
     }
 
-    fn spawn(&self, hosted: &Arc<Hosted>, waiting: Waiting, slot: Slot) {
+    /// Has a job run, in a task of its own unless it is over at once.
+    fn run(&self, hosted: &Arc<Hosted>, waiting: Waiting, slot: Slot) {
         let Waiting { group, job, hold, canceled, progress, heard } = waiting;
         let list = heard.map(|heard| {
             let number = Nonce::from_random(self.ids.random());
@@ -274,7 +281,14 @@ impl Packs {
             list,
             reports: self.reports.clone(),
         };
-        tokio::spawn(started.run());
+        if !hosted.quick.is_quick() {
+            tokio::spawn(started.run());
+            return;
+        }
+        let mut running = Box::pin(started.run());
+        if running.as_mut().now_or_never().is_none() {
+            tokio::spawn(running);
+        }
     }
 
     /// Jobs of a handler that is not hosted here fail for good: whoever has the queue read by this worker has to
