@@ -65,11 +65,14 @@ pub(super) async fn advance(
 ) -> Result<Advanced, StoreError> {
     let mut advanced = Advanced::default();
     let mut left: BTreeSet<RunId> = happenings.keys().copied().collect();
-    for _ in 0..CONFLICTS {
+    for time in 0..CONFLICTS {
         if left.is_empty() {
             return Ok(advanced);
         }
-        let mut loaded = load(engine, hot, &left, happenings).await?;
+        // That a run is new is believed once: if it is not, its commit is a conflict.
+        let is_new = |run: &RunId| time == 0 && happenings[run].first().is_some_and(Happening::makes_run);
+        let known = left.iter().copied().filter(|run| hot.contains(*run) || !is_new(run)).collect();
+        let mut loaded = load(engine, hot, known, happenings).await?;
         let mut turned = Vec::new();
         for &run in &left {
             let happened = &happenings[&run];
@@ -105,11 +108,16 @@ fn unless_damaged<T>(result: Result<T, StoreError>) -> Result<Result<T, String>,
 async fn load(
     engine: &Engine,
     hot: &mut HotRuns,
-    runs: &BTreeSet<RunId>,
+    runs: Vec<RunId>,
     happenings: &BTreeMap<RunId, Vec<Happening>>,
 ) -> Result<BTreeMap<RunId, Result<HotRun, String>>, StoreError> {
-    let missing: Vec<_> = runs.iter().copied().filter(|&run| !hot.contains(run)).collect();
-    let mut loaded: BTreeMap<_, _> = runs.iter().filter_map(|&run| hot.take(run).map(|hot| (run, Ok(hot)))).collect();
+    let (mut missing, mut loaded) = (Vec::new(), BTreeMap::new());
+    for run in runs {
+        match hot.take(run) {
+            Some(hot) => drop(loaded.insert(run, Ok(hot))),
+            None => missing.push(run),
+        }
+    }
     if missing.is_empty() {
         return Ok(loaded);
     }

@@ -82,6 +82,11 @@ pub(super) struct Service {
 }
 
 impl Happening {
+    /// Whether it makes a run that nobody can have made before, but by this very message: its id was drawn for it.
+    pub(super) fn makes_run(&self) -> bool {
+        matches!(&self.what, What::Start(start) if start.key.is_none())
+    }
+
     /// Whether it is an order to end the run without a look at its jobs.
     pub(super) fn is_forced_cancel(&self) -> bool {
         matches!(&self.what, What::Event(Event::Control(control)) if control.is_forced_cancel())

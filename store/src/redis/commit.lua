@@ -66,22 +66,32 @@ end
 
 local run = string.sub(ARGV[3], 18)
 
+-- A run that is made stands in no index yet.
 local function index(key, score, member)
   if score ~= '' then
     redis.call('ZADD', key, score, member)
-  else
+  elseif old ~= '' then
     redis.call('ZREM', key, member)
   end
 end
 
-if string.sub(old, 15, 39) ~= string.sub(new, 15, 39) then
-  local flags = string.byte(new, 15)
-  local is_ended = flags % 2 == 1
+-- Only those indexes are touched in which the run is to stand otherwise. The bits of byte 15: has ended, awaits a worker,
+-- has a time when it ended, has a time when it is woken; then the times: made, ended, woken.
+local function flag(record, bit)
+  return record ~= '' and math.floor(string.byte(record, 15) / bit) % 2 == 1
+end
+
+local is_ended = flag(new, 1)
+if old == '' or flag(old, 1) ~= is_ended or string.sub(old, 16, 31) ~= string.sub(new, 16, 31) then
   index(KEYS[4], is_ended and '' or 0, ARGV[3])
   index(KEYS[5], is_ended and 0 or '', ARGV[3])
   index(KEYS[6], is_ended and ARGV[4] or '', run)
+end
+if flag(old, 8) ~= flag(new, 8) or string.sub(old, 32, 39) ~= string.sub(new, 32, 39) then
   index(KEYS[7], ARGV[5], run)
-  redis.call(flags % 4 >= 2 and 'SADD' or 'SREM', KEYS[8], run)
+end
+if flag(old, 2) ~= flag(new, 2) then
+  redis.call(flag(new, 2) and 'SADD' or 'SREM', KEYS[8], run)
 end
 
 -- SETRANGE beyond the end doubles what is allocated; a bitmap of 1,000,000 jobs should take little more than its bits.

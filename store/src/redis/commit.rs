@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use phasework_workflows::id::RunId;
+use phasework_workflows::id::{RunId, Shard};
 use phasework_workflows::run::{Delta, ForgottenEntry, ForgottenList};
 use phasework_workflows::time::Timestamp;
 use redis::{Cmd, Pipeline, Value};
@@ -20,6 +20,9 @@ static PUBLISHED: Lua = Lua::new(include_str!("published.lua"));
 
 /// How many values a single command of a script gets at most; Lua cannot pass many more.
 const VALUES: usize = 1000;
+
+/// Of how many runs one script takes effects out of the outboxes.
+const OUTBOXES: usize = 64;
 
 /// What `commit.lua` answers; more is the number of handlers of the entry that is left, above [`HANDLERS`].
 const DONE: i64 = 0;
@@ -299,14 +302,25 @@ fn text<'a>(value: impl std::fmt::Display) -> Cow<'a, [u8]> {
     value.to_string().into_bytes().into()
 }
 
-/// Takes published effects out of outboxes.
+/// Takes published effects out of outboxes: those of a shard together, as far as that keeps a script short.
 pub(super) async fn published(link: &Link, keys: &Keys, runs: &[(RunId, Vec<RunVersion>)]) -> Result<(), StoreError> {
-    let mut calls = redis::pipe();
+    let mut of_shards: BTreeMap<Shard, Vec<(RunId, &[RunVersion])>> = BTreeMap::new();
     for (run, versions) in runs {
-        let (of_run, of_shard) = (keys.run(*run), keys.shard(run.shard()));
-        for versions in versions.chunks(VALUES) {
-            let mut call = PUBLISHED.calling(2);
-            call.arg(of_run.outbox()).arg(of_shard.unpublished()).arg(run.to_string()).arg(versions);
+        let some = versions.chunks(VALUES).map(|versions| (*run, versions));
+        of_shards.entry(run.shard()).or_default().extend(some);
+    }
+    let mut calls = redis::pipe();
+    for (shard, runs) in &of_shards {
+        let of_shard = keys.shard(*shard);
+        for runs in runs.chunks(OUTBOXES) {
+            let mut call = PUBLISHED.calling(1 + runs.len());
+            call.arg(of_shard.unpublished());
+            for (run, _) in runs {
+                call.arg(keys.run(*run).outbox());
+            }
+            for (run, versions) in runs {
+                call.arg(run.to_string()).arg(versions.len()).arg(*versions);
+            }
             calls.add_command(call);
         }
     }
