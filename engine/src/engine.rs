@@ -16,7 +16,7 @@ use phasework_workflows::time::{SharedClock, Timestamp};
 
 use crate::answers::{Ask, Asker};
 use crate::config::EngineConfig;
-use crate::coordinator::{Audited, Peer, SharedShare, audit_page};
+use crate::coordinator::{Audited, Packing, Peer, SharedShare, audit_page};
 use crate::ends::EndWatch;
 use crate::registry::Registry;
 use crate::timeline::Timeline;
@@ -59,6 +59,7 @@ pub struct Engine {
     pub(crate) ends: EndWatch,
     pub(crate) share: SharedShare,
     pub(crate) timeline: Timeline,
+    pub(crate) packing: Packing,
 }
 
 /// A request for a run.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answers::{Asker, AskerLoops};
 use crate::config::ConfigError;
-use crate::coordinator::{Owner, SharedShare};
+use crate::coordinator::{Owner, Packing, SharedShare};
 use crate::ends::EndWatch;
 use crate::engine::{Engine, Parts};
 use crate::registry::Registry;
@@ -44,7 +44,8 @@ pub fn start(parts: Parts) -> Result<RunningEngine, ConfigError> {
     let (check, timeline) = TimelineCheck::new(parts.clone(), workflows.clone());
     // Two coordinators of one name would take each other's ticks for their own.
     let share = SharedShare::new(name.into(), parts.config.coordinator_queues, parts.config.tick);
-    let engine = Engine { parts: parts.clone(), workflows, registry, asker, ends, share, timeline };
+    let engine =
+        Engine { parts: parts.clone(), workflows, registry, asker, ends, share, timeline, packing: Packing::default() };
 
     let (mut tasks, failure) = (JoinSet::new(), Arc::default());
     tasks.spawn(live(engine.clone(), asker_loops, check, shutdown.clone(), Arc::clone(&failure)));

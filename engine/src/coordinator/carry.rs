@@ -83,7 +83,7 @@ impl Owner {
             self.shunned.remove(&hot.run.head.id);
         }
         self.shunned.extend(damaged.into_iter().map(|run| (run, until)));
-        let made = outbox::messages(&self.engine, &self.packing, &mut self.pages, &mut runs).await;
+        let made = outbox::messages(&self.engine, &mut self.pages, &mut runs).await;
         let (messages, unreadable) = match made {
             Ok(made) => made,
             Err(error) => return Ok(Err(error)),

@@ -29,4 +29,5 @@ mod unsent;
 pub(crate) use audit::audit_page;
 pub use audit::{Audited, Finding};
 pub(crate) use owner::Owner;
+pub(crate) use packing::Packing;
 pub(crate) use share::{Peer, SharedShare};

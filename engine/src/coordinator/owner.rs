@@ -17,7 +17,6 @@ use super::aside::Asides;
 use super::hot::HotRuns;
 use super::intake::{Happening, Intake, What};
 use super::outbox::Pages;
-use super::packing::Packing;
 use super::recover::Recovery;
 use super::unsent::Clogged;
 use crate::engine::Engine;
@@ -43,7 +42,6 @@ pub(crate) struct Owner {
     /// The current epoch.
     pub(super) timeline: watch::Receiver<Option<Arc<str>>>,
     pub(super) recovery: Recovery,
-    pub(super) packing: Packing,
     pub(super) pages: Pages,
     workers: watch::Receiver<u64>,
     /// Runs that cannot be woken because they cannot be read, and when to try again.
@@ -76,7 +74,6 @@ impl Owner {
             mappings: BTreeSet::new(),
             timeline: engine.timeline.epoch.clone(),
             recovery: Recovery::default(),
-            packing: Packing::default(),
             pages: Pages::default(),
             shunned: BTreeMap::new(),
             clogged: Clogged::default(),
@@ -205,7 +202,7 @@ impl Owner {
         let Intake { happenings, mut dead, services, ticks } = Intake::read(parts, self.queue, deliveries);
         let is_new = self.own(&ticks).await;
         for service in services {
-            self.packing.learn(service.handler, service.jobs, service.total_us);
+            self.engine.packing.learn(service.handler, service.jobs, service.total_us);
         }
         let unfit = self.carry_out(happenings, shutdown).await?;
         for (place, reason) in unfit {
