@@ -7,8 +7,8 @@ COPY . .
 # The caches live in the builder, not in the image, so the programs are copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bins --package phasework --package phasework-example-search \
- && install -D --target-directory=/programs target/release/phasework target/release/search-worker
+    cargo build --profile dist --locked --bins --package phasework --package phasework-example-search \
+ && install -D --target-directory=/programs target/dist/phasework target/dist/search-worker
 
 FROM debian:bookworm-slim
 # Roots of trust, for brokers, stores and notifications over TLS.
