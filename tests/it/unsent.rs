@@ -31,8 +31,9 @@ scenarios!(
 const QUEUES: u16 = 4;
 const CLOGGED: u16 = 1;
 
-/// What is not held up is done within this time; what is held up takes twice as long.
-const SOON: Duration = Duration::from_secs(5);
+/// What is not held up is done within this time, on a machine that does much else, too; what is held up is so for ten
+/// seconds.
+const SOON: Duration = Duration::from_secs(8);
 
 const EMPTY: &str = r#"{ "workflow": "empty", "phases": { "only": { "is_initial": true, "is_final": true } } }"#;
 
@@ -191,10 +192,10 @@ async fn owners_of_others_hear_ticks_while_a_coordinator_queue_is_clogged(mut wo
     };
     world.start_worker(|worker| worker.handler("Twice", "1.0.0", fails_once)).await;
     let definition = r#"{ "workflow": "twice", "phases": { "only": { "is_initial": true, "is_final": true,
-        "handlers": [{ "name": "Twice", "retry": { "backoff": "fixed", "delay": "3s" } }] } } }"#;
+        "handlers": [{ "name": "Twice", "retry": { "backoff": "fixed", "delay": "1s" } }] } } }"#;
     let (_, others) = runs_of_every_queue(&engine, definition).await;
     clog.shut();
-    // An owner that hears no ticks does not know that it is one, and leaves timers alone.
+    // An owner that hears no ticks for half a second does not know that it is one any more, and leaves timers alone.
     for run in others {
         assert_eq!(soon("a timer", wait(&engine, run)).await.head.state, RunState::Succeeded);
     }
