@@ -187,13 +187,10 @@ impl Feeder {
                 biased;
                 () = self.closing.cancelled() => self.carry_out(session).await.map(|_| Some(End::Finished)),
                 () = wire.broken() => return End::Lost,
-                () = self.inbox.ordered() => if self.inbox.can_wait(self.subscription.prefetch) {
+                () = self.inbox.ordered() => {
                     acks_at.get_or_insert(Instant::now() + ACKS_GATHER);
                     Ok(None)
-                } else {
-                    acks_at = None;
-                    self.carry_out(session).await
-                },
+                }
                 () = sleep_until(acks_at.unwrap_or(quiet_since)), if acks_at.is_some() => {
                     acks_at = None;
                     self.carry_out(session).await
@@ -206,6 +203,14 @@ impl Feeder {
                     quiet_since = Instant::now();
                     self.renew(session).await
                 }
+            };
+            let result = match result {
+                // What has just been ordered, or has just arrived, may leave no time to wait.
+                Ok(None) if acks_at.is_some() && !self.inbox.can_wait(self.subscription.prefetch) => {
+                    acks_at = None;
+                    self.carry_out(session).await
+                }
+                result => result,
             };
             match result {
                 Ok(None) => (),

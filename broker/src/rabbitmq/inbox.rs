@@ -154,12 +154,12 @@ impl Inbox {
         self.orders.notified().await;
     }
 
-    /// Whether orders can wait for others to join them: there are only acknowledgements, and fewer than would keep a
-    /// subscription with this prefetch short of deliveries.
+    /// Whether orders can wait for others to join them: there are only acknowledgements, and so few that a subscription
+    /// with this prefetch has room for more deliveries than they keep from coming.
     pub(super) fn can_wait(&self, prefetch: u16) -> bool {
         let state = self.lock();
-        let few = state.acked.len() * 2 < usize::from(prefetch);
-        few && state.released.is_empty() && state.stop != Stop::Ordered && !state.abandoned
+        let room = usize::from(prefetch).saturating_sub(state.held.len());
+        state.acked.len() < room && state.released.is_empty() && state.stop != Stop::Ordered && !state.abandoned
     }
 
     pub(super) fn take_orders(&self) -> Orders {
@@ -249,26 +249,29 @@ mod tests {
 
     #[test]
     fn few_acknowledgements_can_wait_and_nothing_else() {
-        let check = |prefetch, acked: u64, released: u64, expected| {
+        let check = |prefetch, held: u64, acked: u64, released: u64, expected| {
             let inbox = Inbox::default();
             let generation = inbox.begin();
+            inbox.lock().held.extend(1..=held);
             let tags = |from, count| (from..from + count).map(|number| DeliveryTag { generation, number });
             inbox.ack(&tags(1, acked).collect::<Vec<_>>()).unwrap();
             inbox.release(&tags(1 + acked, released).collect::<Vec<_>>()).unwrap();
-            assert_eq!(inbox.can_wait(prefetch), expected, "{acked} and {released} of {prefetch}");
+            assert_eq!(inbox.can_wait(prefetch), expected, "{acked} and {released} of {held}, at most {prefetch}");
             inbox
         };
-        check(256, 127, 0, true);
-        check(256, 128, 0, false);
-        check(256, 1, 1, false);
-        // Whoever may hold one message only waits for it to be settled.
-        check(1, 1, 0, false);
-        check(2, 1, 0, false);
-        check(3, 1, 0, true);
-        let inbox = check(256, 1, 0, true);
+        check(256, 100, 100, 0, true);
+        check(256, 128, 128, 0, false);
+        check(256, 1, 1, 1, false);
+        // Every slot is taken: the next job comes only when one of those that are done is acknowledged.
+        check(8, 8, 1, 0, false);
+        check(8, 7, 1, 0, false);
+        check(8, 6, 1, 0, true);
+        check(1, 1, 1, 0, false);
+        check(3, 1, 1, 0, true);
+        let inbox = check(256, 1, 1, 0, true);
         inbox.order_stop();
         assert!(!inbox.can_wait(256));
-        let inbox = check(256, 1, 0, true);
+        let inbox = check(256, 1, 1, 0, true);
         inbox.abandon();
         assert!(!inbox.can_wait(256));
     }
