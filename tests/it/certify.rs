@@ -183,6 +183,80 @@ fn a_worker_that_breaks_a_promise_is_found_to() {
     });
 }
 
+/// Promises about lists, by what a worker does that breaks them: the check that has to find it, and what that says.
+const LIST_BREAKS: &[(&str, &str, &str)] = &[
+    ("names-the-entry", "lists", "a page says"),
+    ("names-the-nonce", "lists", "a page says"),
+    ("names-the-handler", "lists", "a page says"),
+    ("names-the-attempt", "lists", "a page says"),
+    ("says-it-there", "lists", "a page says"),
+    ("number-from-1", "lists", "0 is no number for a list"),
+    ("number-to-2^53", "lists", "9007199254740992 is no number for a list"),
+    ("one-number", "lists", "two lists of one attempt"),
+    ("lists-some", "lists", "a page has no jobs"),
+    ("lists-them", "lists", "job 0 of the list is"),
+    ("in-order", "lists", "out of order"),
+    ("speaks", "lists", "nothing was heard for 15 s"),
+    ("fails-for-good", "lists", "`retry` is not false"),
+    ("says-what-it-sealed", "lists", "not with `list` and `jobs`"),
+    ("counts", "lists", "3000 were listed, and the list is sealed with 2999"),
+    ("seals-its-own", "lists", "sealed under another number"),
+    ("seals-once", "lists", "sealed twice"),
+    ("ends-with-its-seal", "lists", "a page came after the list was sealed"),
+    ("waits", "unanswered", "17 pages came, and none of them was answered"),
+    ("waits-for-answers", "unanswered", "no page was answered, and it says Done"),
+    ("publishes-again", "unanswered", "not published again in 30 s"),
+    ("can-be-told", "unanswered", "no `reply`"),
+    ("stops", "unanswered", "more pages came"),
+    ("hands-back", "unanswered", "did not hand it back"),
+    ("hands-back-as-canceled", "unanswered", "handed back as `busy`"),
+    ("works-on", "unanswered", "afterwards it does nothing more"),
+    ("draws-anew", "one-list", "do they have the same number?"),
+    ("gives-way", "one-list", "it sealed the other"),
+    ("gives-way-as-such", "one-list", "handed back as `canceled`"),
+    ("heeds-its-own", "one-list", "is handed back, too"),
+    ("draws-anew", "lists-apart", "the number of the list before"),
+    ("speaks", "lists-apart", "it published no page within 15 s"),
+    ("returns-redelivered", "lists-apart", "two lists mix"),
+    ("tells-of-redelivered", "lists-apart", "nothing was said of a message that was delivered before"),
+];
+
+/// How many workers are tried at once, of those that take little.
+const TOGETHER: usize = 12;
+
+#[test]
+fn a_worker_that_breaks_a_promise_about_lists_is_found_to() {
+    let broker = if let Some(Setting::Real { broker, .. }) = Setting::real() { Some(broker) } else { None };
+    let lister = |breaks: &str, broker: Option<&String>| Tried {
+        command: format!("{} {breaks}", program("faithless-lister").display()),
+        ..Tried::rust(broker.map(String::as_str))
+    };
+    let mut tried: Vec<_> = LIST_BREAKS.iter().map(|it| (it, None)).collect();
+    tried.extend(broker.iter().flat_map(|broker| LIST_BREAKS.iter().map(move |it| (it, Some(broker)))));
+    for tried in tried.chunks(TOGETHER) {
+        std::thread::scope(|scope| {
+            let certified = tried.iter().map(|&(it, broker)| {
+                let worker = lister(it.0, broker);
+                (it, scope.spawn(move || worker.certify(&[it.1])))
+            });
+            for ((breaks, promise, words), output) in certified.collect::<Vec<_>>() {
+                let (stdout, stderr) = texts(&output.join().expect("no panic"));
+                let told: Value = serde_json::from_str(&stdout).unwrap_or_default();
+                let told = &told["promises"][0];
+                let note = told["note"].as_str().unwrap_or_default();
+                let is_found = told["name"] == *promise && told["kept"] == false && note.contains(words);
+                assert!(is_found, "`{breaks}` was not found by `{promise}`: {note}\n{stderr}\n{stdout}");
+            }
+        });
+    }
+    // So it was that, and nothing else.
+    for broker in [None].into_iter().chain(broker.iter().map(Some)) {
+        let good = lister("none", broker).certify(&["lists", "unanswered", "one-list", "lists-apart"]);
+        let (stdout, stderr) = texts(&good);
+        assert!(good.status.success() && !stdout.contains("not tried"), "{stderr}\n{stdout}");
+    }
+}
+
 /// Drills a worker with a workflow.
 fn drill(worker: &Tried, workflow: &Path, data: &str) -> Output {
     worker.run(&["drill", &workflow.display().to_string(), "--data", data, "--seed", "7"])

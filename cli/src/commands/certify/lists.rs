@@ -7,7 +7,7 @@ use phasework_broker::{Address, Message};
 use phasework_workflows::Payload;
 use phasework_workflows::id::Nonce;
 use phasework_workflows::message::job::{Job, JobGroup};
-use phasework_workflows::message::listing::{JobsListed, LISTING, ListAnswered, Sealed};
+use phasework_workflows::message::listing::{JobsListed, LISTING, ListAnswered, OTHER_LIST, Sealed};
 use phasework_workflows::message::outcome::Status;
 use phasework_workflows::message::{Body as _, encode};
 use serde_json::json;
@@ -35,6 +35,17 @@ enum Next {
     Told(Told),
 }
 
+/// What the owner of a run says to a page.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// So many jobs of the list are stored.
+    Stored(u64),
+    /// The list no longer matters.
+    Stop,
+    /// Another list of the attempt is taken.
+    OtherTaken,
+}
+
 /// A list that a worker is asked for, as the owner of its run sees it.
 struct List {
     asked: Asked,
@@ -57,8 +68,20 @@ impl List {
         Ok(Self { heard: asked.from, asked, list: None, stored: 0 })
     }
 
-    /// What is said of it next; nothing when that takes longer than `within`.
+    /// What is said of it next; nothing when that takes longer than `within`. All of it is of one list.
     async fn next(&mut self, stage: &Stage, within: Duration) -> Result<Option<Next>, Fault> {
+        let next = self.next_of_any(stage, within).await?;
+        if let Some(Next::Page(page)) = &next {
+            let list = *self.list.get_or_insert(page.list);
+            if list != page.list {
+                return Err(format!("two lists of one attempt: {} and {}", list.0, page.list.0));
+            }
+        }
+        Ok(next)
+    }
+
+    /// The same, where there may be several lists.
+    async fn next_of_any(&mut self, stage: &Stage, within: Duration) -> Result<Option<Next>, Fault> {
         let run = self.asked.group.run;
         let next = stage.heard.wait(self.heard, within, |said| {
             said.iter().enumerate().find_map(|(at, said)| match said {
@@ -74,8 +97,8 @@ impl List {
         Ok(Some(next))
     }
 
-    /// Whether a page is addressed as it should be, and of no other list.
-    fn check_page(&mut self, queue: u16, page: &JobsListed) -> Result<(), Fault> {
+    /// Whether a page is addressed as it should be, and can be of a list.
+    fn check_page(&self, queue: u16, page: &JobsListed) -> Result<(), Fault> {
         let group = &self.asked.group;
         let attempt = group.each().next().map_or(1, |job| job.attempt);
         let found = (page.entry, page.nonce, &page.handler, page.attempt, queue);
@@ -89,10 +112,7 @@ impl List {
         if page.items.is_empty() {
             return Err("a page has no jobs".into());
         }
-        match self.list.replace(page.list) {
-            Some(list) if list != page.list => Err(format!("two lists of one attempt: {} and {}", list.0, page.list.0)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Stores a page, if it goes on where the list stands. One that came before is no harm.
@@ -113,14 +133,26 @@ impl List {
         Ok(())
     }
 
-    /// Says to a page how much is stored; nothing is: the list no longer matters.
-    async fn answer(&self, stage: &Stage, page: &JobsListed, listed: Option<u64>) -> Result<(), Fault> {
+    /// Stores a page and says so, if the worker wants to hear it.
+    async fn take(&mut self, stage: &Stage, page: &JobsListed) -> Result<(), Fault> {
+        self.store(page)?;
+        let stored = Answer::Stored(self.stored);
+        if page.reply.is_some() { self.answer(stage, page, stored).await } else { Ok(()) }
+    }
+
+    /// Says something to a page.
+    async fn answer(&self, stage: &Stage, page: &JobsListed, answer: Answer) -> Result<(), Fault> {
         let Some(reply) = &page.reply else {
-            return Err("a page says no `reply`, so nobody can answer it".into());
+            return Err("a page says no `reply`, so nobody can tell it to stop".into());
         };
         let JobsListed { run, entry, nonce, ref handler, attempt, list, .. } = *page;
         let handler = handler.clone();
-        let body = encode(&ListAnswered { run, entry, nonce, handler, attempt, list, listed, other: false });
+        let (listed, other) = match answer {
+            Answer::Stored(jobs) => (Some(jobs), false),
+            Answer::Stop => (None, false),
+            Answer::OtherTaken => (None, true),
+        };
+        let body = encode(&ListAnswered { run, entry, nonce, handler, attempt, list, listed, other });
         let mut message = Message::new(Address::Private(reply.queue.clone()), ListAnswered::KIND, body);
         message.correlation_id.clone_from(&reply.correlation_id);
         // A worker that hears nothing publishes again.
@@ -132,10 +164,7 @@ impl List {
     async fn until_told(&mut self, stage: &Stage) -> Result<Told, Fault> {
         loop {
             match self.next(stage, SOON).await? {
-                Some(Next::Page(page)) => {
-                    self.store(&page)?;
-                    self.answer(stage, &page, Some(self.stored)).await?;
-                }
+                Some(Next::Page(page)) => self.take(stage, &page).await?,
                 Some(Next::Told(told)) => return Ok(told),
                 None => return Err(format!("of a list nothing was heard for {} s", SOON.as_secs())),
             }
@@ -145,8 +174,8 @@ impl List {
     /// Whether it was sealed with what is stored.
     fn is_sealed(&self, told: &Told, jobs: u64) -> Result<(), Fault> {
         let found = output(told)?;
-        let sealed = serde_json::from_value::<Sealed>(found.clone());
-        let sealed = sealed.map_err(|_| format!("a list ends with the output {found}, not with `list` and `jobs`"))?;
+        let sealed =
+            sealed(told).ok_or_else(|| format!("a list ends with the output {found}, not with `list` and `jobs`"))?;
         if (sealed.jobs, self.stored) != (jobs, jobs) {
             return Err(format!(
                 "of {jobs} jobs {} were listed, and the list is sealed with {}",
@@ -160,6 +189,11 @@ impl List {
             _ => Ok(()),
         }
     }
+}
+
+/// What a list was sealed with.
+fn sealed(told: &Told) -> Option<Sealed> {
+    told.outcome.output.as_ref()?.read().ok()
 }
 
 /// Whether the worker's handler lists jobs at all; if not, that it says so.
@@ -217,7 +251,7 @@ pub(super) async fn unanswered(stage: &mut Stage) -> Kept {
             None => return Err(format!("a page was not answered, and not published again in {} s", AGAIN.as_secs())),
         }
     };
-    list.answer(stage, &again, None).await?;
+    list.answer(stage, &again, Answer::Stop).await?;
     ends(stage, &mut list).await
 }
 
@@ -228,18 +262,65 @@ async fn ends(stage: &Stage, list: &mut List) -> Kept {
         match list.next(stage, SOON).await? {
             Some(Next::Page(page)) if pages < FEW => {
                 pages += 1;
-                list.answer(stage, &page, None).await?;
+                list.answer(stage, &page, Answer::Stop).await?;
             }
             Some(Next::Page(_)) => {
                 return Err(format!("it was told that the list no longer matters, and {pages} more pages came"));
             }
             Some(Next::Told(told)) => {
-                is_returned(&told, &["canceled", "draining", "other-list"])?;
+                is_returned(&told, &["canceled"])?;
                 return still_works(stage).await;
             }
             None => return Err("it was told that the list no longer matters, and did not hand it back".into()),
         }
     }
+}
+
+/// What comes twice is listed twice, under a number each. Where the one list is taken, the other gives way, and the one is
+/// not disturbed by what the other is told.
+pub(super) async fn one_list(stage: &mut Stage) -> Kept {
+    if !is_listing(stage).await? {
+        return Ok(Some(NOT_TRIED.into()));
+    }
+    let mut taken = List::ask(stage, JOBS).await?;
+    stage.send(vec![taken.asked.group.clone()]).await?;
+    let (mut other, mut is_sealed, mut gave_way, mut refused) = (None, false, false, 0);
+    while !(is_sealed && gave_way) {
+        match taken.next_of_any(stage, SOON).await? {
+            Some(Next::Page(page)) if *taken.list.get_or_insert(page.list) == page.list => {
+                taken.take(stage, &page).await?;
+            }
+            Some(Next::Page(page)) => {
+                refused += 1;
+                if *other.get_or_insert(page.list) != page.list || gave_way || refused > FEW {
+                    return Err("asked twice for a list of which one was taken, it went on with another".into());
+                }
+                taken.answer(stage, &page, Answer::OtherTaken).await?;
+            }
+            Some(Next::Told(told)) if told.outcome.status == Status::Done => {
+                if other.is_some() && sealed(&told).map(|sealed| sealed.list) == other {
+                    return Err("asked twice for a list of which one was taken, it sealed the other".into());
+                }
+                if is_sealed {
+                    return Err("asked twice for a list, it sealed two: do they have the same number?".into());
+                }
+                taken.is_sealed(&told, JOBS)?;
+                is_sealed = true;
+            }
+            Some(Next::Told(_)) if gave_way => {
+                return Err("the list that was taken is handed back, too: it heeds what another list is told".into());
+            }
+            Some(Next::Told(told)) => {
+                is_returned(&told, &[OTHER_LIST])?;
+                gave_way = true;
+            }
+            None if is_sealed => {
+                return Err("of two lists of one attempt the one that was not taken was not handed back".into());
+            }
+            None => return Err(format!("of a list that was taken nothing was heard for {} s", SOON.as_secs())),
+        }
+    }
+    KEPT
 }
 
 /// What a worker had listed that died is not gone on with: whoever gets its message hands it back, and the next attempt
