@@ -1,28 +1,21 @@
 //! Processes that are measured: what they took of the processor and of memory.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::tied::Tied;
 
 /// Linux counts processor time in these on every platform that we know.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// A process that ends with this value.
-pub(crate) struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.kill().and_then(|()| self.0.wait().map(drop)) {
-            eprintln!("a process could not be ended: {error}");
-        }
-    }
-}
+/// A process that ends with this value, and with us.
+pub(crate) struct Process(Tied);
 
 impl Process {
+    /// Starts what [`command`](xtask::tied::command) began.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let child = command.spawn().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        Ok(Self(child))
+        Ok(Self(Tied::spawn(command).context("cannot start /bin/sh")?))
     }
 
     /// User and system time so far, in seconds.

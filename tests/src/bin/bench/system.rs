@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use tokio::time::Instant;
+use xtask::tied;
 
 use crate::client::Client;
 use crate::process::{Process, beside, own_cpu};
@@ -81,7 +82,7 @@ impl<'a> System<'a> {
                     command
                 }
                 (On::Embedded, _) => {
-                    let mut command = Command::new(std::env::current_exe()?);
+                    let mut command = tied::command(std::env::current_exe()?);
                     command.args(["host", &port.to_string(), &(shape.slots * shape.workers as u32).to_string()]);
                     command
                 }
@@ -103,7 +104,7 @@ impl<'a> System<'a> {
     }
 
     fn add_worker(&mut self, url: &str, prefix: &str, slots: u32) -> Result<()> {
-        let mut command = Command::new(beside("noop-worker")?);
+        let mut command = tied::command(beside("noop-worker")?);
         command.arg(slots.to_string()).env("PHASEWORK_URL", url).env("PHASEWORK_PREFIX", prefix);
         self.workers.push(start(command)?);
         Ok(())
@@ -153,7 +154,7 @@ impl<'a> System<'a> {
 }
 
 fn serve(broker: &str, store: &str, listen: &str) -> Result<Command> {
-    let mut command = Command::new(beside("phasework")?);
+    let mut command = tied::command(beside("phasework")?);
     command.args(["serve", "--broker", broker, "--store", store, "--listen", listen]);
     Ok(command)
 }
@@ -165,7 +166,7 @@ fn start(mut command: Command) -> Result<Process> {
             command.env_remove(name);
         }
     }
-    Process::start(command.env("PHASEWORK_LOG", "error").stdout(Stdio::null()).stdin(Stdio::null()))
+    Process::start(command.env("PHASEWORK_LOG", "error").stdout(Stdio::null()))
 }
 
 impl Taken {
