@@ -19,14 +19,17 @@ const MOST: &str = "50";
 
 /// The newest runs.
 pub(crate) fn runs() -> Vec<CompletionCandidate> {
-    let about = |run: &Value| format!("{} {}", text(run, "workflow"), text(run, "state"));
-    offer(&routes::RUNS, &[("limit", MOST)], ("runs", "run"), about)
+    offer(&routes::RUNS, &[("limit", MOST)], ("runs", "run"), about_run)
 }
 
 /// The newest runs that have not ended.
 pub(crate) fn live_runs() -> Vec<CompletionCandidate> {
-    let about = |run: &Value| format!("{} {}", text(run, "workflow"), text(run, "state"));
-    offer(&routes::RUNS, &[("limit", MOST), ("state", "live")], ("runs", "run"), about)
+    offer(&routes::RUNS, &[("limit", MOST), ("state", "live")], ("runs", "run"), about_run)
+}
+
+/// Its workflow, where that can be read, and its state.
+fn about_run(run: &Value) -> String {
+    format!("{} {}", text(run, "workflow"), text(run, "state")).trim_start().to_owned()
 }
 
 /// Stored workflows.

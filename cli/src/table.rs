@@ -120,8 +120,8 @@ impl Field {
 pub(crate) fn state_field(state: &str) -> Field {
     field(state).tone(match state {
         "succeeded" => Tone::Good,
-        "failed" => Tone::Bad,
-        "halted" | "paused" => Tone::Odd,
+        "failed" | "damaged" => Tone::Bad,
+        "halted" | "paused" | "newer" => Tone::Odd,
         "running" => Tone::Busy,
         _ => Tone::Plain,
     })

@@ -67,6 +67,9 @@ pub(crate) struct ReadinessView {
     #[serde(default)]
     pub(crate) starting: bool,
     pub(crate) reasons: Vec<String>,
+    /// What should be seen to, ready or not.
+    #[serde(default)]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// An accepted submission.
@@ -82,11 +85,15 @@ pub(crate) struct Submitted {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct RunView {
     pub(crate) run: String,
+    /// Not known of a run that cannot be read, as little as its phase.
+    #[serde(default)]
     pub(crate) workflow: String,
+    #[serde(default)]
     pub(crate) revision: String,
     #[serde(default)]
     pub(crate) key: Option<String>,
     pub(crate) state: String,
+    #[serde(default)]
     pub(crate) phase: String,
     #[serde(default)]
     pub(crate) entry: u32,
@@ -115,15 +122,22 @@ impl RunView {
         ["succeeded", "failed", "canceled"].contains(&self.state.as_str())
     }
 
+    /// Why it cannot be read, if that is so.
+    pub(crate) fn unreadable(&self) -> Option<&str> {
+        let is_unreadable = ["damaged", "newer"].contains(&self.state.as_str());
+        self.error.as_ref().filter(|_| is_unreadable).map(|error| error.message.as_str())
+    }
+
     /// How long it took, or takes up to now.
     pub(crate) fn took(&self, now: Timestamp) -> Millis {
         self.ended_at.unwrap_or(now).since(self.created_at)
     }
 }
 
-/// What made a run halt, fail, or leave the ordinary path.
+/// What made a run halt, fail, or leave the ordinary path; or why it cannot be read.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct CauseView {
+    #[serde(default)]
     pub(crate) phase: String,
     #[serde(default)]
     pub(crate) handler: Option<String>,
@@ -138,6 +152,9 @@ pub(crate) struct CauseView {
 impl CauseView {
     /// Where it happened and what it was.
     pub(crate) fn words(&self) -> String {
+        if self.phase.is_empty() {
+            return self.message.clone();
+        }
         let handler = self.handler.as_ref().map(|handler| match self.index {
             Some(index) => format!(", {handler} job {index}"),
             None => format!(", {handler}"),

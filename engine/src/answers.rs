@@ -127,6 +127,7 @@ fn refusal(refused: Refused) -> EngineError {
     match &*refused.code {
         "unknown-run" | "unknown-workflow" => EngineError::NotFound(refused.message),
         "damaged" => EngineError::Damaged(refused.message),
+        "unavailable" => EngineError::Unavailable(refused.message),
         _ => EngineError::Invalid(refused.message),
     }
 }

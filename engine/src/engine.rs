@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phasework_broker::{Address, SharedBroker};
-use phasework_store::{RunCounts, RunFilter, SharedStore, StoreError, StoredWorkflow};
+use phasework_store::{ListedRun, RunCounts, RunFilter, SharedStore, StoreError, StoredWorkflow};
 use phasework_workflows::Payload;
 use phasework_workflows::definition::{Problems, Workflow};
 use phasework_workflows::id::{Revision, RunId, SharedIds, WorkflowName};
 use phasework_workflows::message::event::{Accepted, StartRun};
-use phasework_workflows::run::{Event, FailureRecord, Head, HistoryEvent, Moment, Run, RunState, Step};
+use phasework_workflows::run::{Event, FailureRecord, Head, HistoryEvent, Moment, Run, RunState, Step, Unreadable};
 use phasework_workflows::time::{SharedClock, Timestamp};
 
 use crate::answers::{Ask, Asker};
@@ -127,6 +127,26 @@ impl From<StoreError> for EngineError {
     }
 }
 
+impl From<Unreadable> for EngineError {
+    fn from(unreadable: Unreadable) -> Self {
+        match unreadable {
+            Unreadable::Newer { .. } => Self::Unavailable(unreadable.to_string()),
+            Unreadable::Damaged(reason) => Self::Damaged(reason),
+        }
+    }
+}
+
+/// A run in a list.
+#[derive(Clone, Debug)]
+pub struct RunInList {
+    /// Which.
+    pub run: RunId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Its state, or why that cannot be read.
+    pub head: Result<Head, Unreadable>,
+}
+
 /// A run, looked at closely.
 #[derive(Clone, Debug)]
 pub struct RunDetail {
@@ -219,7 +239,7 @@ impl Engine {
     pub async fn run(&self, run: RunId) -> Result<RunDetail, EngineError> {
         let stored = self.parts.store.load(&[run]).await?.pop().flatten();
         let stored = stored.ok_or_else(|| EngineError::NotFound(format!("there is no run {run}")))?;
-        let head = Head::from_json(&stored.head).map_err(EngineError::Damaged)?;
+        let head = Head::from_json(&stored.head)?;
         let output = if head.has_output { self.parts.store.output(run).await? } else { None };
         Ok(RunDetail { head, output })
     }
@@ -248,13 +268,14 @@ impl Engine {
         }
     }
 
-    /// Runs, newest first.
+    /// Runs, newest first, those that cannot be read among them.
     ///
     /// # Errors
     /// As [`EngineError`] says.
-    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<Head>, EngineError> {
+    pub async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunInList>, EngineError> {
         let runs = self.parts.store.runs(filter).await?;
-        runs.iter().map(|(_, head)| Head::from_json(head).map_err(EngineError::Damaged)).collect()
+        let read = |ListedRun { run, created_at, head }| RunInList { run, created_at, head: Head::from_json(&head) };
+        Ok(runs.into_iter().map(read).collect())
     }
 
     /// How many runs there are.
@@ -376,6 +397,12 @@ impl Engine {
             reasons.push("starting: broker and store are being compared".to_owned());
         }
         reasons
+    }
+
+    /// What should be seen to although this engine works.
+    pub fn warnings(&self) -> Vec<String> {
+        let newer = self.share.newest_met().map(|format| Unreadable::Newer { format });
+        newer.map(|newer| format!("runs wait for a newer coordinator: their {newer}")).into_iter().collect()
     }
 
     /// Whether this engine has not begun to work: broker and store have to be compared first, which takes a moment once

@@ -28,6 +28,6 @@ mod workflows;
 
 pub use config::EngineConfig;
 pub use coordinator::{Audited, Finding};
-pub use engine::{Engine, EngineError, Request, RunDetail, Submission, ToRun};
+pub use engine::{Engine, EngineError, Request, RunDetail, RunInList, Submission, ToRun};
 pub use supervisor::{RunningEngine, start};
 pub use timeline::{USED_MARKER, epoch_of};

@@ -154,6 +154,17 @@ pub struct RunFilter {
     pub limit: usize,
 }
 
+/// A run in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRun {
+    /// Which.
+    pub run: RunId,
+    /// When it was made, as its [index](RunIndex) says: with the run, its place in the list.
+    pub created_at: Timestamp,
+    /// Its head, as it was committed; empty when that cannot be read.
+    pub head: Vec<u8>,
+}
+
 /// How many runs there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct RunCounts {
@@ -276,8 +287,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     async fn awaiting_worker(&self, shards: &[Shard], limit: usize) -> Result<Vec<RunId>, StoreError>;
 
     /// Runs, each with its stored head: the one made last first, of those made at the same time the highest id first.
-    /// Fewer than the limit only when there are no more.
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError>;
+    /// Fewer than the limit only when there are no more. One whose head cannot be read is listed like the others.
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<ListedRun>, StoreError>;
 
     /// How many runs there are.
     async fn run_counts(&self) -> Result<RunCounts, StoreError>;

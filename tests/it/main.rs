@@ -18,6 +18,7 @@ mod leases;
 mod lists;
 mod lost;
 mod lost_broker;
+mod newer;
 mod one_server;
 mod orders;
 mod own;

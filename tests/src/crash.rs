@@ -9,7 +9,8 @@ use phasework_broker::{
     Address, BrokerError, Consumer, Delivery, DeliveryTag, Message, PublishError, SharedBroker, Subscription,
 };
 use phasework_store::{
-    Commit, CommitError, RunCounts, RunFilter, RunVersion, SharedStore, Store, StoreError, StoredRun, StoredWorkflow,
+    Commit, CommitError, ListedRun, RunCounts, RunFilter, RunVersion, SharedStore, Store, StoreError, StoredRun,
+    StoredWorkflow,
 };
 use phasework_workflows::Payload;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, Revision, RunId, Shard, WorkflowName};
@@ -252,7 +253,7 @@ hand_through! {
     fn next_due(shards: &[Shard]) -> Result<Option<Timestamp>, StoreError>;
     fn unpublished(shards: &[Shard], limit: usize) -> Result<Vec<RunId>, StoreError>;
     fn awaiting_worker(shards: &[Shard], limit: usize) -> Result<Vec<RunId>, StoreError>;
-    fn runs(filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError>;
+    fn runs(filter: &RunFilter) -> Result<Vec<ListedRun>, StoreError>;
     fn run_counts() -> Result<RunCounts, StoreError>;
     fn ended_before(shards: &[Shard], time: Timestamp, limit: usize) -> Result<Vec<RunId>, StoreError>;
     fn remove_run(run: RunId, time: Timestamp) -> Result<bool, StoreError>;

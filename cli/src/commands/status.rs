@@ -71,8 +71,11 @@ async fn until_started(api: &Api) -> Result<(), Failure> {
 
 async fn ask(api: &Api) -> Result<Value, Failure> {
     let _: Value = api.get(&routes::LIVE, &[], Ask::default()).await?;
-    let ReadinessView { starting, reasons } = api.readiness().await?;
+    let ReadinessView { starting, reasons, warnings } = api.readiness().await?;
     let mut whole = json!({ "server": api.address(), "ready": reasons.is_empty(), "reasons": reasons });
+    if !warnings.is_empty() {
+        whole["warnings"] = json!(warnings);
+    }
     if !reasons.is_empty() {
         whole["starting"] = starting.into();
         return Ok(whole); // what it cannot do now it need not be asked
@@ -109,6 +112,9 @@ fn tell(status: &Value, paint: Paint) -> Page {
     let count = |part: &str, field: &str| status[part][field].as_u64().unwrap_or_default();
     line("version", status["version"].as_str().unwrap_or("?").to_owned());
     line("ready", paint.green("yes"));
+    for warning in status["warnings"].as_array().into_iter().flatten() {
+        line("", paint.yellow(warning.as_str().unwrap_or_default()));
+    }
     line(
         "engine",
         match status["coordinators"].as_u64().unwrap_or_default() {

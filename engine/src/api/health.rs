@@ -51,6 +51,9 @@ struct ReadyView {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     starting: bool,
     reasons: Vec<String>,
+    /// What should be seen to, ready or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 async fn ready(State(api): State<Api>) -> (StatusCode, Answer<ReadyView>) {
@@ -58,7 +61,7 @@ async fn ready(State(api): State<Api>) -> (StatusCode, Answer<ReadyView>) {
     let ready = reasons.is_empty();
     let starting = !ready && api.engine.is_starting();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Answer(ReadyView { ready, starting, reasons }))
+    (status, Answer(ReadyView { ready, starting, reasons, warnings: api.engine.warnings() }))
 }
 
 async fn show_metrics(State(api): State<Api>) -> Result<Response, ApiError> {

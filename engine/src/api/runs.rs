@@ -19,9 +19,9 @@ use super::Api;
 use super::auth::Actor;
 use super::error::ApiError;
 use super::extract::{Json, Params, RunOfPath, page_length};
-use super::view::{RunView, SubmittedView};
+use super::view::{RunView, SubmittedView, UnreadableView};
 use super::wait::Wait;
-use crate::engine::{Engine, Request, RunDetail, Submission, ToRun};
+use crate::engine::{Engine, Request, RunDetail, RunInList, Submission, ToRun};
 use crate::registry::KnownWorker;
 
 /// The most runs on a page.
@@ -141,9 +141,16 @@ enum Listed {
 
 #[derive(Serialize)]
 struct RunsView {
-    runs: Vec<RunView>,
+    runs: Vec<ListedView>,
     next: Option<String>,
     counts: CountsView,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ListedView {
+    Run(Box<RunView>),
+    Unreadable(UnreadableView),
 }
 
 #[derive(Serialize)]
@@ -161,15 +168,18 @@ async fn list(State(api): State<Api>, Params(query): Params<ListQuery>) -> Resul
     };
     let before = query.before.map(|cursor| read_cursor(&cursor)).transpose()?;
     // One more than is shown tells whether there is another page.
-    let mut heads = api.engine.runs(&RunFilter { ended, before, limit: limit + 1 }).await?;
-    let more = heads.len() > limit;
-    heads.truncate(limit);
-    let next = heads.last().filter(|_| more).map(|last| cursor(last.created_at, last.id));
+    let mut listed = api.engine.runs(&RunFilter { ended, before, limit: limit + 1 }).await?;
+    let more = listed.len() > limit;
+    listed.truncate(limit);
+    let next = listed.last().filter(|_| more).map(|last| cursor(last.created_at, last.run));
     let counts = api.engine.run_counts().await?;
     let live = live_workers(&api.engine);
-    let mut runs = Vec::with_capacity(heads.len());
-    for head in &heads {
-        runs.push(row(&api.engine, head, &live).await);
+    let mut runs = Vec::with_capacity(listed.len());
+    for RunInList { run, created_at, head } in listed {
+        runs.push(match head {
+            Ok(head) => ListedView::Run(Box::new(row(&api.engine, &head, &live).await)),
+            Err(unreadable) => ListedView::Unreadable(UnreadableView::new(run, created_at, &unreadable)),
+        });
     }
     Ok(Answer(RunsView { runs, next, counts: CountsView { live: counts.live, ended: counts.ended } }))
 }

@@ -6,7 +6,7 @@ use phasework_workflows::definition::Workflow;
 use phasework_workflows::id::{EntryNo, HandlerName, JobIndex, PhaseName, Revision, RunId, WorkflowName};
 use phasework_workflows::message::event::Accepted;
 use phasework_workflows::message::outcome::JobError;
-use phasework_workflows::run::{Cause, HandlerEntry, Head};
+use phasework_workflows::run::{Cause, HandlerEntry, Head, Unreadable};
 use phasework_workflows::time::Timestamp;
 use phasework_workflows::{Payload, Version};
 use serde::Serialize;
@@ -70,6 +70,23 @@ impl RunView {
     }
 }
 
+/// A run that cannot be read, as lists show it: the others do not suffer for it.
+#[derive(Debug, Serialize)]
+pub(super) struct UnreadableView {
+    run: RunId,
+    /// `damaged`, or `newer` when another version of this program can read it.
+    state: &'static str,
+    created_at: Timestamp,
+    error: JobErrorView,
+}
+
+impl UnreadableView {
+    pub(super) fn new(run: RunId, created_at: Timestamp, why: &Unreadable) -> Self {
+        let state = why.as_str();
+        Self { run, state, created_at, error: JobErrorView { kind: state.into(), message: why.to_string() } }
+    }
+}
+
 /// Why a run failed or halted.
 #[derive(Debug, Serialize)]
 pub(super) struct CauseView {
@@ -89,7 +106,7 @@ impl From<&Cause> for CauseView {
     }
 }
 
-/// Why a job failed.
+/// Why a job failed, or a run cannot be read.
 #[derive(Debug, Serialize)]
 pub(super) struct JobErrorView {
     kind: Arc<str>,

@@ -7,7 +7,7 @@ use phasework_store::{Commit, CommitError, RunIndex, StoreError, StoredRun};
 use phasework_workflows::Payload;
 use phasework_workflows::id::RunId;
 use phasework_workflows::message::event::{Refused, ReplyTo, StartRun};
-use phasework_workflows::run::{Delta, Effect, Event, Head, Ignored, Moment, Question, Step, start};
+use phasework_workflows::run::{Delta, Effect, Event, Head, Ignored, Moment, Question, Step, Unreadable, start};
 use phasework_workflows::time::Timestamp;
 
 use super::answer::{Answer, answer_for_no_run, answer_of, refused};
@@ -34,6 +34,10 @@ pub(super) struct Advanced {
     pub(super) unfit: BTreeMap<usize, String>,
     /// Runs whose stored data is damaged, so that nothing can be done about them.
     pub(super) damaged: BTreeSet<RunId>,
+    /// Runs that a later version of this program has written, and in which format.
+    pub(super) newer: BTreeMap<RunId, u16>,
+    /// Deliveries about such runs, by their place in the batch: another coordinator can carry them out.
+    pub(super) for_newer: BTreeSet<usize>,
 }
 
 impl Advanced {
@@ -43,6 +47,32 @@ impl Advanced {
             (Some(reply), _) => self.answers.push((reply.clone(), Answer::Refused(refused))),
             (None, Some(delivery)) => drop(self.unfit.insert(delivery, refused.message)),
             (None, None) => {}
+        }
+    }
+
+    /// Leaves what happened to a run that cannot be read to others, or sets it aside, as the reason is; the others go on.
+    fn refuse_unreadable(&mut self, run: RunId, happenings: &[Happening], reason: &Unreadable) {
+        match reason {
+            Unreadable::Newer { format } => self.leave_to_newer(run, happenings, *format),
+            Unreadable::Damaged(reason) => self.refuse_damaged(run, happenings, reason),
+        }
+    }
+
+    /// Leaves what happened to a run that a later version of this program has written to a coordinator that can read it.
+    /// Who asks is told to ask again: that one is served by then, or none is there.
+    fn leave_to_newer(&mut self, run: RunId, happenings: &[Happening], format: u16) {
+        self.newer.insert(run, format);
+        for happening in happenings {
+            match (&happening.reply, happening.delivery) {
+                (Some(reply), _) => {
+                    let refused = refused("unavailable", format!("run {run}: {}", Unreadable::Newer { format }));
+                    self.answers.push((reply.clone(), Answer::Refused(refused)));
+                }
+                (None, Some(delivery)) => {
+                    self.for_newer.insert(delivery);
+                }
+                (None, None) => {}
+            }
         }
     }
 
@@ -77,12 +107,12 @@ pub(super) async fn advance(
         for &run in &left {
             let happened = &happenings[&run];
             let turn = match loaded.remove(&run).transpose() {
-                Ok(loaded) => unless_damaged(turn(engine, run, loaded, happened, &mut advanced).await)?,
+                Ok(loaded) => unless_unreadable(turn(engine, run, loaded, happened, &mut advanced).await)?,
                 Err(reason) => Err(reason),
             };
             match turn {
                 Ok(turn) => turned.extend(turn),
-                Err(reason) => advanced.refuse_damaged(run, happened, &reason),
+                Err(reason) => advanced.refuse_unreadable(run, happened, &reason),
             }
         }
         let Committed { again, damaged } = commit(engine, hot, turned, &mut advanced).await?;
@@ -95,10 +125,10 @@ pub(super) async fn advance(
 }
 
 /// Damaged data is the affair of the run it belongs to; every other failure is that of the whole batch.
-fn unless_damaged<T>(result: Result<T, StoreError>) -> Result<Result<T, String>, StoreError> {
+fn unless_unreadable<T>(result: Result<T, StoreError>) -> Result<Result<T, Unreadable>, StoreError> {
     match result {
         Ok(value) => Ok(Ok(value)),
-        Err(StoreError::Corrupt(reason)) => Ok(Err(reason)),
+        Err(StoreError::Corrupt(reason)) => Ok(Err(Unreadable::Damaged(reason))),
         Err(error) => Err(error),
     }
 }
@@ -110,7 +140,7 @@ async fn load(
     hot: &mut HotRuns,
     runs: Vec<RunId>,
     happenings: &BTreeMap<RunId, Vec<Happening>>,
-) -> Result<BTreeMap<RunId, Result<HotRun, String>>, StoreError> {
+) -> Result<BTreeMap<RunId, Result<HotRun, Unreadable>>, StoreError> {
     let (mut missing, mut loaded) = (Vec::new(), BTreeMap::new());
     for run in runs {
         match hot.take(run) {
@@ -127,7 +157,8 @@ async fn load(
             Ok(Some(stored)) => {
                 let is_forced = happenings[&run].iter().any(Happening::is_forced_cancel);
                 let read = read(engine, stored).await?;
-                if is_forced { read.map(HotRun::adds_up_or_not) } else { read.and_then(HotRun::adds_up) }
+                let adds_up = |run: HotRun| run.adds_up().map_err(Unreadable::Damaged);
+                if is_forced { read.map(HotRun::adds_up_or_not) } else { read.and_then(adds_up) }
             }
             Err(reason) => Err(reason),
         };
@@ -145,27 +176,30 @@ async fn load(
 pub(super) async fn load_each(
     engine: &Engine,
     runs: Vec<RunId>,
-) -> Result<Vec<(RunId, Result<Option<StoredRun>, String>)>, StoreError> {
+) -> Result<Vec<(RunId, Result<Option<StoredRun>, Unreadable>)>, StoreError> {
     let store = &engine.parts.store;
-    if let Ok(stored) = unless_damaged(store.load(&runs).await)? {
+    if let Ok(stored) = unless_unreadable(store.load(&runs).await)? {
         return Ok(runs.into_iter().zip(stored.into_iter().map(Ok)).collect());
     }
     let mut each = Vec::with_capacity(runs.len());
     for run in runs {
-        let stored = unless_damaged(store.load(&[run]).await)?;
+        let stored = unless_unreadable(store.load(&[run]).await)?;
         each.push((run, stored.map(|stored| stored.into_iter().next().flatten())));
     }
     Ok(each)
 }
 
-pub(super) async fn read(engine: &Engine, stored: StoredRun) -> Result<Result<HotRun, String>, StoreError> {
+pub(super) async fn read(engine: &Engine, stored: StoredRun) -> Result<Result<HotRun, Unreadable>, StoreError> {
     let head = match Head::from_json(&stored.head) {
         Ok(head) => head,
-        Err(reason) => return Ok(Err(reason)),
+        Err(unreadable) => return Ok(Err(unreadable)),
     };
-    Ok(match unless_damaged(engine.workflows.revision(&head.revision).await)? {
-        Ok(Some(workflow)) => HotRun::from_stored(stored, head, workflow),
-        Ok(None) => Err(format!("revision {} of workflow {} is not stored", head.revision, head.workflow)),
+    Ok(match unless_unreadable(engine.workflows.revision(&head.revision).await)? {
+        Ok(Some(workflow)) => HotRun::from_stored(stored, head, workflow).map_err(Unreadable::Damaged),
+        Ok(None) => {
+            let reason = format!("revision {} of workflow {} is not stored", head.revision, head.workflow);
+            Err(Unreadable::Damaged(reason))
+        }
         Err(reason) => Err(reason),
     })
 }

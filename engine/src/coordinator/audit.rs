@@ -3,7 +3,7 @@
 
 use phasework_store::{RunFilter, StoreError};
 use phasework_workflows::id::RunId;
-use phasework_workflows::run::Head;
+use phasework_workflows::run::Unreadable;
 use phasework_workflows::run::audit::{Broken, audit};
 use phasework_workflows::time::Timestamp;
 
@@ -43,8 +43,8 @@ pub(crate) async fn audit_page(
 ) -> Result<Audited, StoreError> {
     let page = engine.parts.store.runs(&RunFilter { ended: Some(false), before, limit }).await?;
     let last = page.last().filter(|_| page.len() == limit);
-    let next = last.and_then(|(run, head)| Some((Head::from_json(head).ok()?.created_at, *run)));
-    let runs: Vec<_> = page.iter().map(|(run, _)| *run).filter(|&run| is_ours(run)).collect();
+    let next = last.map(|listed| (listed.created_at, listed.run));
+    let runs: Vec<_> = page.iter().map(|listed| listed.run).filter(|&run| is_ours(run)).collect();
     let findings = audit_runs(engine, &runs).await?;
     Ok(Audited { runs: runs.len(), findings, next })
 }
@@ -76,7 +76,10 @@ async fn look(engine: &Engine, runs: Vec<RunId>) -> Result<Vec<Finding>, StoreEr
         };
         let broken = match loaded {
             Ok(hot) => audit_run(engine, &hot).await?,
-            Err(words) => vec![Broken { invariant: "no-lost-work", words: format!("it cannot be read: {words}") }],
+            Err(Unreadable::Newer { .. }) => continue, // whoever wrote it can say
+            Err(Unreadable::Damaged(words)) => {
+                vec![Broken { invariant: "no-lost-work", words: format!("it cannot be read: {words}") }]
+            }
         };
         findings.extend(broken.into_iter().map(|broken| Finding { run, broken }));
     }

@@ -25,34 +25,43 @@ const SHUN: Millis = Millis::from_secs(60);
 /// Of how many runs that are not in memory published versions may stand in the stored outbox before they are cleared.
 const CLEAR_AT: usize = 512;
 
+/// What of a batch was not carried out.
+#[derive(Default)]
+pub(super) struct Left {
+    /// What cannot be, by delivery, and why.
+    pub(super) unfit: BTreeMap<usize, String>,
+    /// What only a newer coordinator can.
+    pub(super) for_newer: BTreeSet<usize>,
+}
+
 /// What came of a batch that is committed and published.
 struct Finished {
-    /// What cannot be carried out, by delivery.
-    unfit: BTreeMap<usize, String>,
+    left: Left,
     /// What happened to runs by their effects being refused.
     failures: BTreeMap<RunId, Vec<Happening>>,
 }
 
 impl Owner {
-    /// Advances runs and publishes what that asks for, however long the store and the broker take. Returns what cannot
-    /// be carried out, by delivery.
+    /// Advances runs and publishes what that asks for, however long the store and the broker take. Returns what was not
+    /// carried out.
     pub(super) async fn carry_out(
         &mut self,
         happenings: BTreeMap<RunId, Vec<Happening>>,
         shutdown: &CancellationToken,
-    ) -> Result<BTreeMap<usize, String>, Stopped> {
+    ) -> Result<Left, Stopped> {
+        let (mut happenings, mut left) = (happenings, Left::default());
         if happenings.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(left);
         }
-        let (mut happenings, mut unfit) = (happenings, BTreeMap::new());
         let mut patience = Patience::new(STORE_AWAY);
         loop {
             let failure = match advance(&self.engine, &mut self.hot, &happenings).await {
                 Ok(advanced) => match self.finish(advanced, shutdown).await? {
                     Ok(mut finished) => {
-                        unfit.append(&mut finished.unfit);
+                        left.unfit.append(&mut finished.left.unfit);
+                        left.for_newer.append(&mut finished.left.for_newer);
                         if finished.failures.is_empty() {
-                            return Ok(unfit);
+                            return Ok(left);
                         }
                         happenings = finished.failures;
                         continue;
@@ -76,13 +85,14 @@ impl Owner {
         advanced: Advanced,
         shutdown: &CancellationToken,
     ) -> Result<Result<Finished, StoreError>, Stopped> {
-        let Advanced { mut runs, answers, unfit, damaged } = advanced;
+        let Advanced { mut runs, answers, unfit, damaged, newer, for_newer } = advanced;
         let until = self.engine.parts.clock.now().plus(SHUN);
         // One that was damaged may have been ended by force.
         for hot in &runs {
             self.shunned.remove(&hot.run.head.id);
         }
-        self.shunned.extend(damaged.into_iter().map(|run| (run, until)));
+        self.shunned.extend(damaged.into_iter().chain(newer.keys().copied()).map(|run| (run, until)));
+        self.meet_newer(&newer);
         let made = outbox::messages(&self.engine, &mut self.pages, &mut runs).await;
         let (messages, unreadable) = match made {
             Ok(made) => made,
@@ -105,7 +115,8 @@ impl Owner {
         if self.hot.published_elsewhere() >= CLEAR_AT {
             self.clear_published().await;
         }
-        Ok(Ok(Finished { unfit, failures: unsent::failures(&unsent.refused) }))
+        let left = Left { unfit, for_newer };
+        Ok(Ok(Finished { left, failures: unsent::failures(&unsent.refused) }))
     }
 
     /// Keeps a run in memory, unless it has ended; notes when it is due.

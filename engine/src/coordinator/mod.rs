@@ -6,7 +6,7 @@
 //! [`answer`](mod@answer) tells who asked, [`outbox`] turns effects into messages, [`packing`] says how many jobs go into
 //! one, [`publish`] sends them, [`unsent`] says what becomes of those that cannot be sent, [`aside`] sets aside what makes
 //! no sense, [`hot`] keeps runs in memory. [`sweep`] looks after what was left behind, [`recover`] sends out again what may
-//! be lost, [`share`] says who has how many queues.
+//! be lost, [`newer`] holds what only a newer coordinator can do, [`share`] says who has how many queues.
 
 mod advance;
 mod answer;
@@ -16,6 +16,7 @@ mod carry;
 mod hot;
 mod intake;
 pub(crate) mod lists;
+mod newer;
 mod outbox;
 mod outside;
 mod owner;

@@ -14,8 +14,10 @@ use phasework_workflows::time::{Millis, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::aside::Asides;
+use super::carry::Left;
 use super::hot::HotRuns;
 use super::intake::{Happening, Intake, What};
+use super::newer::{self, ForNewer};
 use super::outbox::Pages;
 use super::recover::Recovery;
 use super::unsent::Clogged;
@@ -48,6 +50,8 @@ pub(crate) struct Owner {
     pub(super) shunned: BTreeMap<RunId, Timestamp>,
     /// Where messages got stuck.
     pub(super) clogged: Clogged,
+    /// What is for a newer coordinator.
+    pub(super) newer: ForNewer,
     pub(super) swept: Timestamp,
     /// When something is due next, as far as is known.
     pub(super) next_due: Option<Timestamp>,
@@ -59,8 +63,10 @@ pub(super) enum Stopped {
     Asked,
     /// The broker took the queue away, or the store did not come back.
     Lost,
-    /// The queue is for the next in line: this coordinator has more than its share.
+    /// The queue is for the next in line: this coordinator has more than its share, or is too old for what is in it.
     HandedOver,
+    /// So much of what the queue has is for a newer coordinator that nothing else would come.
+    Outdated,
 }
 
 impl Owner {
@@ -77,6 +83,7 @@ impl Owner {
             pages: Pages::default(),
             shunned: BTreeMap::new(),
             clogged: Clogged::default(),
+            newer: ForNewer::default(),
             swept: Timestamp::default(),
             next_due: None,
             engine,
@@ -95,9 +102,13 @@ impl Owner {
                 return;
             };
             self.engine.share.lines_up(self.queue);
-            let stopped = self.serve(consumer, &shutdown).await;
-            if let Stopped::Asked = stopped {
-                return;
+            match self.serve(consumer, &shutdown).await {
+                Stopped::Asked => return,
+                Stopped::Lost | Stopped::HandedOver => {}
+                Stopped::Outdated => {
+                    self.disown();
+                    newer::stand_back(self.queue, &shutdown).await;
+                }
             }
         }
     }
@@ -106,6 +117,7 @@ impl Owner {
         self.engine.share.lock().lost(self.queue);
         self.next_due = None;
         self.hot.clear();
+        self.newer.forget();
     }
 
     async fn wait_for_store(&self, shutdown: &CancellationToken) {
@@ -204,17 +216,24 @@ impl Owner {
         for service in services {
             self.engine.packing.learn(service.handler, service.jobs, service.total_us);
         }
-        let unfit = self.carry_out(happenings, shutdown).await?;
-        for (place, reason) in unfit {
+        let Left { unfit, for_newer } = self.carry_out(happenings, shutdown).await?;
+        // Of what a newer coordinator takes up, that one sets aside what makes no sense.
+        dead.retain(|(place, _)| !for_newer.contains(place));
+        for (place, reason) in unfit.into_iter().filter(|(place, _)| !for_newer.contains(place)) {
             let from = Address::Coordinator(self.queue);
             dead.push((place, dead::letter(&self.engine.parts, &from, &deliveries[place], reason)));
         }
         let kept = asides.hold(deliveries, dead);
-        let done = deliveries.iter().enumerate().filter(|(place, _)| !kept.contains(place));
+        let is_kept = |place: &usize| kept.contains(place) || for_newer.contains(place);
+        let done = deliveries.iter().enumerate().filter(|(place, _)| !is_kept(place));
         let tags: Vec<DeliveryTag> = done.map(|(_, delivery)| delivery.tag).collect();
         if let Err(error) = consumer.ack(&tags).await {
             // They come again, and change nothing then.
             tracing::debug!(queue = self.queue, %error, "a batch could not be acknowledged");
+        }
+        self.newer.hold(consumer, deliveries, for_newer).await;
+        if self.newer.is_too_much(self.engine.parts.config.prefetch) {
+            return Err(Stopped::Outdated);
         }
         let now = self.engine.parts.clock.now();
         if is_new {

@@ -129,6 +129,8 @@ impl Owner {
         }
         let runs: BTreeMap<_, _> = runs.into_iter().map(|run| (run, recover())).collect();
         self.carry_out(runs, shutdown).await?;
+        // Where a newer coordinator has to do it, that one is to find it not done.
+        let done: Vec<_> = done.into_iter().filter(|&shard| !self.newer.is_in(shard)).collect();
         if let Err(error) = self.engine.parts.store.put_epoch(&done, &epoch).await {
             tracing::debug!(queue = self.queue, %error, "a recovery could not be noted; it is done again");
         }

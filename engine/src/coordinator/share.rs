@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use phasework_workflows::message::event::Tick;
+use phasework_workflows::run::STATE_FORMAT;
 use phasework_workflows::time::{Millis, Timestamp};
 use tokio::sync::Notify;
 
@@ -21,14 +22,27 @@ pub(super) struct Share {
     queues: u16,
     /// How long what was heard is believed.
     believed: Millis,
-    /// The other coordinators: when each was last heard of, and how many queues it maps runs onto.
-    heard: BTreeMap<Arc<str>, (Timestamp, u16)>,
+    /// The other coordinators.
+    heard: BTreeMap<Arc<str>, Heard>,
     /// The queues that this coordinator stands in line at.
     in_line: BTreeSet<u16>,
     /// The queues that serve this coordinator.
     held: BTreeMap<u16, Held>,
     /// When each queue was last handed over.
     handed_over: BTreeMap<u16, Timestamp>,
+    /// The formats of state that were met in queues, where they are newer than what this coordinator reads.
+    newer: BTreeMap<u16, u16>,
+}
+
+/// What was heard of another coordinator.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    /// When, at last.
+    at: Timestamp,
+    /// How many queues it maps runs onto.
+    queues: u16,
+    /// Which format of stored state it writes.
+    format: u16,
 }
 
 /// A queue that serves this coordinator.
@@ -50,22 +64,28 @@ impl Share {
             in_line: BTreeSet::new(),
             held: BTreeMap::new(),
             handed_over: BTreeMap::new(),
+            newer: BTreeMap::new(),
         }
     }
 
     /// A coordinator was heard of.
     pub(super) fn heard(&mut self, tick: &Tick, now: Timestamp) {
         if tick.from != self.me {
-            self.heard.retain(|_, (at, _)| now.since(*at) <= self.believed);
-            self.heard.insert(Arc::clone(&tick.from), (now, tick.queues.unwrap_or(self.queues).max(1)));
+            self.heard.retain(|_, heard| now.since(heard.at) <= self.believed);
+            let (queues, format) = (tick.queues.unwrap_or(self.queues).max(1), tick.format.unwrap_or(STATE_FORMAT));
+            self.heard.insert(Arc::clone(&tick.from), Heard { at: now, queues, format });
         }
+    }
+
+    /// The other coordinators that live.
+    fn live(&self, now: Timestamp) -> impl Iterator<Item = (&Arc<str>, &Heard)> {
+        self.heard.iter().filter(move |(_, heard)| now.since(heard.at) <= self.believed)
     }
 
     /// The numbers of queues that coordinators map runs onto: one, but while it is changed. Whoever owns a queue looks
     /// after the shards that map onto it in any of these ways, so that none is left alone meanwhile.
     pub(super) fn mappings(&self, now: Timestamp) -> BTreeSet<u16> {
-        let heard = self.heard.values().filter(|(at, _)| now.since(*at) <= self.believed).map(|(_, queues)| *queues);
-        heard.chain([self.queues]).collect()
+        self.live(now).map(|(_, heard)| heard.queues).chain([self.queues]).collect()
     }
 
     /// This coordinator stands in line at a queue.
@@ -88,6 +108,7 @@ impl Share {
     pub(super) fn lost(&mut self, queue: u16) {
         self.in_line.remove(&queue);
         self.held.remove(&queue);
+        self.newer.remove(&queue);
     }
 
     /// Whether this coordinator counts on owning a queue: it was served lately.
@@ -97,23 +118,36 @@ impl Share {
 
     /// How many queues this coordinator may keep: all of them divided by those who live, and of the rest one for each
     /// of the first in the order of names. So the shares of all add up to all queues, and whenever somebody has too
-    /// many, somebody has room.
+    /// many, somebody has room. Those that cannot read what this one writes get none of it back.
     fn fair(&self, now: Timestamp) -> usize {
-        let live = || self.heard.iter().filter(|(_, (at, _))| now.since(*at) <= self.believed);
+        let live = || self.live(now).filter(|(_, heard)| heard.format >= STATE_FORMAT);
         let (count, place) = (live().count() + 1, live().filter(|(name, _)| **name < self.me).count());
         let queues = usize::from(self.queues);
         queues / count + usize::from(place < queues % count)
     }
 
     /// Whether this coordinator should give this queue up, for the next in line to have it. The queues it got last go
-    /// first. One that came back soon after it was given up is kept for a while: nobody else wanted it.
+    /// first. One that came back soon after it was given up is kept for a while: nobody else wanted it. One in which
+    /// there is what this coordinator cannot read goes to whoever can, however many it has.
     pub(super) fn to_hand_over(&self, queue: u16, now: Timestamp) -> bool {
+        let free = |number: &u16| self.handed_over.get(number).is_none_or(|at| now.since(*at) > self.believed);
+        if let Some(format) = self.newer.get(&queue)
+            && self.live(now).any(|(_, heard)| heard.format >= *format)
+            && free(&queue)
+        {
+            return true;
+        }
         let shared = self.held.iter().filter(|(number, _)| **number < self.queues && self.owns(**number, now));
         let mut shared: Vec<_> = shared.map(|(&number, held)| (held.since, number)).collect();
         shared.sort_unstable_by(|a, b| b.cmp(a));
         let too_many = shared.len().saturating_sub(self.fair(now));
-        let free = |number: &u16| self.handed_over.get(number).is_none_or(|at| now.since(*at) > self.believed);
         shared.into_iter().map(|(_, number)| number).take(too_many).filter(free).any(|number| number == queue)
+    }
+
+    /// State of a newer format than this coordinator reads was met in a queue.
+    pub(super) fn met_newer(&mut self, queue: u16, format: u16) {
+        let met = self.newer.entry(queue).or_default();
+        *met = format.max(*met);
     }
 
     /// A queue is given up.
@@ -125,8 +159,8 @@ impl Share {
     /// The coordinators that live, this one first. Of others it hears where it owns a queue.
     fn peers(&self, now: Timestamp) -> Vec<Peer> {
         let me = Peer { name: Arc::clone(&self.me), last_heard: None, owned: Some(self.owned(now)) };
-        let live = self.heard.iter().filter(|(_, (at, _))| now.since(*at) <= self.believed);
-        let others = live.map(|(name, (at, _))| Peer { name: Arc::clone(name), last_heard: Some(*at), owned: None });
+        let other = |name: &Arc<str>, at| Peer { name: Arc::clone(name), last_heard: Some(at), owned: None };
+        let others = self.live(now).map(|(name, heard)| other(name, heard.at));
         [me].into_iter().chain(others).collect()
     }
 
@@ -200,6 +234,11 @@ impl SharedShare {
     pub(crate) fn owned(&self, now: Timestamp) -> usize {
         self.lock().owned(now)
     }
+
+    /// The newest format of state that was met in queues of this coordinator, where it is newer than what it reads.
+    pub(crate) fn newest_met(&self) -> Option<u16> {
+        self.lock().newer.values().max().copied()
+    }
 }
 
 #[cfg(test)]
@@ -219,7 +258,7 @@ mod tests {
     }
 
     fn tick_of(number: usize) -> Tick {
-        Tick { from: name(number), at: at(0), queues: None }
+        Tick { from: name(number), at: at(0), queues: None, format: None }
     }
 
     #[test]
@@ -284,6 +323,35 @@ mod tests {
         assert_eq!(given_up(&share, 10), [3], "it has been kept for long enough");
         assert_eq!(given_up(&share, 30), [] as [u16; 0], "the other is gone, and nothing is owned");
         assert_eq!(share.owned(at(30)), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_goes_to_who_can_read_it_and_never_comes_back() {
+        let newer = |number| Tick { format: Some(STATE_FORMAT + 1), ..tick_of(number) };
+        let mut share = Share::new(name(0), 4, TICK);
+        (0..2).for_each(|queue| assert!(share.served(queue, at(0))));
+        share.met_newer(1, STATE_FORMAT + 1);
+        share.heard(&tick_of(1), at(0));
+        assert!(!share.to_hand_over(1, at(0)), "the other reads no more than this one");
+        share.heard(&Tick { format: Some(STATE_FORMAT + 2), ..tick_of(2) }, at(1));
+        assert_eq!((0..2).filter(|&queue| share.to_hand_over(queue, at(1))).collect::<Vec<_>>(), [1]);
+        share.hand_over(1, at(1));
+        assert!(share.served(1, at(1)), "it is gone, and was believed in a little longer");
+        assert!(!share.to_hand_over(1, at(2)), "nothing was met since");
+        share.met_newer(1, STATE_FORMAT + 1);
+        assert!(!share.to_hand_over(1, at(3)), "not again and again");
+        share.heard(&newer(2), at(7));
+        share.served(1, at(7));
+        assert!(share.to_hand_over(1, at(7)));
+
+        // Of what this one writes, whoever writes less gets nothing.
+        let older = |number| Tick { format: Some(STATE_FORMAT - 1), ..tick_of(number) };
+        let mut share = Share::new(name(0), 4, TICK);
+        (0..4).for_each(|queue| assert!(share.served(queue, at(0))));
+        share.heard(&older(1), at(0));
+        assert_eq!(share.fair(at(0)), 4);
+        share.heard(&newer(1), at(0));
+        assert_eq!(share.fair(at(0)), 2);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use futures::stream::FuturesUnordered;
 use phasework_broker::{Address, Message};
 use phasework_workflows::message::event::Tick;
 use phasework_workflows::message::{Body, encode};
+use phasework_workflows::run::STATE_FORMAT;
 use phasework_workflows::time::Millis;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +62,7 @@ impl Ticks {
         let (config, now) = (&self.parts.config, self.parts.clock.now());
         metrics::gauge!("phasework_coordinator_queues_owned").set(self.share.owned(now) as f64);
         let Some(from) = self.share.name_in_line() else { return Vec::new() };
-        let body = encode(&Tick { from, at: now, queues: Some(config.coordinator_queues) });
+        let body = encode(&Tick { from, at: now, queues: Some(config.coordinator_queues), format: Some(STATE_FORMAT) });
         // Those that runs were mapped onto once, too: something may be left in them.
         let queues = 0..self.timeline.queues.get();
         let tick = |queue| {

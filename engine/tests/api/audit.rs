@@ -3,7 +3,7 @@
 use phasework_store::{Commit, RunIndex};
 use phasework_workflows::id::RunId;
 use phasework_workflows::message::outcome::JobError;
-use phasework_workflows::run::{Delta, ExceptionChange, Head};
+use phasework_workflows::run::{Delta, ExceptionChange, Head, STATE_FORMAT};
 use serde_json::json;
 
 use super::world::{ECHO, World};
@@ -14,8 +14,16 @@ async fn tamper(world: &World, run: RunId, change: impl FnOnce(&mut Head)) {
 }
 
 async fn tamper_with(world: &World, run: RunId, delta: Delta, change: impl FnOnce(&mut Head)) {
+    let change = |mut head: Head| {
+        change(&mut head);
+        head.to_json()
+    };
+    rewrite(world, run, delta, change).await;
+}
+
+async fn rewrite(world: &World, run: RunId, delta: Delta, change: impl FnOnce(Head) -> Vec<u8>) {
     let stored = world.store.load(&[run]).await.unwrap().remove(0).unwrap();
-    let mut head = Head::from_json(&stored.head).unwrap();
+    let head = Head::from_json(&stored.head).unwrap();
     let index = RunIndex {
         state: head.state,
         created_at: head.created_at,
@@ -23,13 +31,13 @@ async fn tamper_with(world: &World, run: RunId, delta: Delta, change: impl FnOnc
         wake_at: head.wake_at,
         awaits_worker: head.awaits_worker,
     };
-    change(&mut head);
+    let (entry, handlers) = (head.entry.number, head.entry.handlers.len() as u16);
     let commit = Commit {
         run,
         expect: stored.version,
-        head: head.to_json(),
-        entry: head.entry.number,
-        handlers: head.entry.handlers.len() as u16,
+        head: change(head),
+        entry,
+        handlers,
         delta,
         data: None,
         effects: Vec::new(),
@@ -72,6 +80,57 @@ async fn what_is_wrong_with_live_runs_is_found() {
     let mut expected = vec![(runs[1], "history-true".to_owned()), (runs[3], "counted-once".to_owned())];
     expected.sort();
     assert_eq!((audited, found), (5, expected));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_is_listed_with_the_others() {
+    let world = World::new(&[]).await;
+    world.apply(ECHO).await;
+    let mut runs = Vec::new();
+    for _ in 0..4 {
+        let reply = world.post("/v1/runs", r#"{"workflow": "echo"}"#).await.json();
+        runs.push(reply["run"].as_str().unwrap().parse::<RunId>().unwrap());
+    }
+    rewrite(&world, runs[1], Delta::default(), |_| b"{ \"format\": 2, \"id\": 7".to_vec()).await;
+    let later = |head: Head| Head { format: STATE_FORMAT + 1, ..head }.to_json();
+    rewrite(&world, runs[2], Delta::default(), later).await;
+    let damaged = "damaged state: EOF while parsing an object at line 1 column 22";
+    let newer = "state format 3 is newer than 2, which this program reads; update it";
+    // On pages of one, too: each has a place to go on from.
+    for limit in [1, 3, 100] {
+        let (mut listed, mut next) = (Vec::new(), String::new());
+        loop {
+            let page = world.get(&format!("/v1/runs?state=live&limit={limit}{next}")).await.json();
+            listed.extend(page["runs"].as_array().unwrap().clone());
+            match page["next"].as_str() {
+                Some(cursor) => next = format!("&before={cursor}"),
+                None => break,
+            }
+        }
+        listed.reverse();
+        let shown: Vec<_> = listed.iter().map(|run| (run["run"].as_str().unwrap(), &run["state"])).collect();
+        let states = ["running", "damaged", "newer", "running"].map(|state| json!(state));
+        let expected: Vec<_> = runs.iter().map(ToString::to_string).zip(states).collect();
+        assert_eq!(shown, expected.iter().map(|(run, state)| (&**run, state)).collect::<Vec<_>>(), "{limit}");
+        let error = |kind: &str, message| json!({ "kind": kind, "message": message });
+        assert_eq!((&listed[1]["error"], &listed[2]["error"]), (&error("damaged", damaged), &error("newer", newer)));
+        assert_eq!(listed[1]["created_at"], listed[0]["created_at"]);
+    }
+    // Asked for by itself, each says why it cannot be shown; the auditor passes none over for it.
+    let (one, other) =
+        (world.get(&format!("/v1/runs/{}", runs[1])).await, world.get(&format!("/v1/runs/{}", runs[2])).await);
+    assert_eq!((one.status, one.message(), other.status, other.message()), (500, damaged.into(), 503, newer.into()));
+    let (mut audited, mut next) = (0, String::new());
+    loop {
+        let page = world.get(&format!("/v1/audit?limit=1{next}")).await.json();
+        audited += page["audited"].as_u64().unwrap();
+        match page["next"].as_str() {
+            Some(cursor) => next = format!("&before={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(audited, 4);
     world.stop().await;
 }
 

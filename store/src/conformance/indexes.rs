@@ -8,7 +8,7 @@ use phasework_workflows::time::Timestamp;
 
 use super::SharedSubject;
 use super::draft::{at, commit, done, end_and_remove, ended, live, run, runs_of};
-use crate::{Commit, RunCounts, RunFilter, RunIndex, Store};
+use crate::{Commit, ListedRun, RunCounts, RunFilter, RunIndex, Store};
 
 fn all() -> Vec<Shard> {
     Shard::all().collect()
@@ -98,14 +98,14 @@ fn filter(ended: Option<bool>, before: Option<(Timestamp, RunId)>, limit: usize)
 }
 
 /// The runs of a listing that goes from page to page.
-async fn in_pages(store: &dyn Store, ended: Option<bool>, page: usize, times: impl Fn(RunId) -> i64) -> Vec<RunId> {
+async fn in_pages(store: &dyn Store, ended: Option<bool>, page: usize) -> Vec<RunId> {
     let (mut met, mut before) = (Vec::new(), None);
     loop {
         let runs = store.runs(&filter(ended, before, page)).await.unwrap();
-        met.extend(runs.iter().map(|(run, _)| *run));
+        met.extend(runs.iter().map(|listed| listed.run));
         assert!(met.len() < 10_000, "the listing has no end");
         match runs.last() {
-            Some(&(last, _)) if runs.len() == page => before = Some((at(times(last)), last)),
+            Some(last) if runs.len() == page => before = Some((last.created_at, last.run)),
             _ => return met,
         }
     }
@@ -120,14 +120,15 @@ pub(super) async fn runs_are_listed_newest_first(subject: SharedSubject) {
     }
     made.sort_unstable_by(|a, b| b.cmp(a));
     let listed = store.runs(&filter(None, None, 1000)).await.unwrap();
-    let expected: Vec<_> = made.iter().map(|(ms, run)| (*run, ms.to_string().into_bytes())).collect();
+    let listed_as = |ms, run, head: &str| ListedRun { run, created_at: at(ms), head: head.as_bytes().to_vec() };
+    let expected: Vec<_> = made.iter().map(|&(ms, run)| listed_as(ms, run, &ms.to_string())).collect();
     assert_eq!(listed, expected);
     assert_eq!(store.runs(&filter(None, None, 3)).await.unwrap(), expected[..3]);
     assert_eq!(store.runs(&filter(None, Some((at(made[10].0), made[10].1)), 4)).await.unwrap(), expected[11..15]);
     assert_eq!(store.runs(&filter(None, Some((at(-1), run(0))), 4)).await.unwrap(), []);
     assert_eq!(store.runs(&filter(None, None, 0)).await.unwrap(), []);
     done(&*store, Commit { head: b"changed".to_vec(), ..placed(made[0].1, 1, live(made[0].0)) }).await;
-    assert_eq!(store.runs(&filter(None, None, 1)).await.unwrap(), [(made[0].1, b"changed".to_vec())]);
+    assert_eq!(store.runs(&filter(None, None, 1)).await.unwrap(), [listed_as(made[0].0, made[0].1, "changed")]);
 }
 
 pub(super) async fn a_page_goes_on_exactly_where_the_last_one_stopped(subject: SharedSubject) {
@@ -142,21 +143,20 @@ pub(super) async fn a_page_goes_on_exactly_where_the_last_one_stopped(subject: S
     }
     runs.sort_unstable_by_key(|&run| std::cmp::Reverse((time(run), run)));
     for page in [1, 2, 7, 50, 1000] {
-        assert_eq!(in_pages(&*store, None, page, time).await, runs, "in pages of {page}");
+        assert_eq!(in_pages(&*store, None, page).await, runs, "in pages of {page}");
     }
     // A cursor holds although its run is gone, or has never been.
     end_and_remove(&*store, runs[20], time(runs[20])).await;
     let next = store.runs(&filter(None, Some((at(time(runs[20])), runs[20])), 1)).await.unwrap();
-    assert_eq!(next[0].0, runs[21]);
+    assert_eq!(next[0].run, runs[21]);
     let next = store.runs(&filter(Some(false), Some((at(4), run(100_000))), 1)).await.unwrap();
-    assert_eq!(time(next[0].0), 0);
+    assert_eq!(time(next[0].run), 0);
 }
 
 pub(super) async fn live_and_ended_runs_are_listed_apart(subject: SharedSubject) {
     let store = subject.store();
     // The end comes in another order than the beginning.
     let states = [RunState::Running, RunState::Succeeded, RunState::Halted, RunState::Failed, RunState::Canceled];
-    let time = |run: RunId| run.as_uuid().as_u128() as u64 as i64;
     for n in 0..40_u64 {
         done(&*store, placed(run(n), 0, live(n as i64))).await;
         let state = states[n as usize % 5];
@@ -165,9 +165,9 @@ pub(super) async fn live_and_ended_runs_are_listed_apart(subject: SharedSubject)
     }
     let of = |which: fn(u64) -> bool| (0..40).rev().filter(|&n| which(n)).map(run).collect::<Vec<_>>();
     for page in [3, 100] {
-        assert_eq!(in_pages(&*store, Some(false), page, time).await, of(|n| [0, 2].contains(&(n % 5))));
-        assert_eq!(in_pages(&*store, Some(true), page, time).await, of(|n| [1, 3, 4].contains(&(n % 5))));
-        assert_eq!(in_pages(&*store, None, page, time).await, of(|_| true));
+        assert_eq!(in_pages(&*store, Some(false), page).await, of(|n| [0, 2].contains(&(n % 5))));
+        assert_eq!(in_pages(&*store, Some(true), page).await, of(|n| [1, 3, 4].contains(&(n % 5))));
+        assert_eq!(in_pages(&*store, None, page).await, of(|_| true));
     }
 }
 

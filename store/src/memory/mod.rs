@@ -17,7 +17,9 @@ use phasework_workflows::time::Timestamp;
 
 use self::shard::{ByTime, Kept, Rotation, ShardState};
 use crate::turns::Turns;
-use crate::{Commit, CommitError, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow};
+use crate::{
+    Commit, CommitError, ListedRun, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow,
+};
 
 /// A store in memory. A lock per shard, held for no longer than one change takes.
 #[derive(Debug)]
@@ -212,7 +214,7 @@ impl Store for MemoryStore {
         Ok(self.take_turns(shards, limit, |shard| &mut shard.awaiting))
     }
 
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError> {
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<ListedRun>, StoreError> {
         let mut newest = Vec::new();
         for id in Shard::all() {
             let shard = self.shard(id);
@@ -224,7 +226,8 @@ impl Store for MemoryStore {
             }
         }
         newest.sort_unstable_by(|a, b| b.cmp(a));
-        let with_head = |(_, run)| self.of_run(run, |kept| (run, kept.head.clone()));
+        let with_head =
+            |(created_at, run)| self.of_run(run, |kept| ListedRun { run, created_at, head: kept.head.clone() });
         Ok(newest.into_iter().filter_map(with_head).take(filter.limit).collect())
     }
 

@@ -1,13 +1,13 @@
 //! Listing runs, the one made last first, out of the lists of all shards. Members begin with the time, so a place among
 //! them is exact, however many runs are of one time.
 
-use phasework_workflows::id::{RunId, Shard};
+use phasework_workflows::id::Shard;
 use redis::Value;
 
 use super::keys::{Keys, ShardKeys};
 use super::link::{Lane, Link, read};
-use super::record::{HEADER, Header, member, member_run};
-use crate::{RunFilter, StoreError};
+use super::record::{HEADER, Header, member, member_run, member_time};
+use crate::{ListedRun, RunFilter, StoreError};
 
 /// One list of one shard, as far as it was read.
 struct Source {
@@ -22,7 +22,7 @@ struct Source {
 }
 
 /// Runs, newest first, each with its head.
-pub(super) async fn runs(link: &Link, keys: &Keys, filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError> {
+pub(super) async fn runs(link: &Link, keys: &Keys, filter: &RunFilter) -> Result<Vec<ListedRun>, StoreError> {
     let mut before = filter.before.map_or("+".to_owned(), |(at, run)| format!("({}", member(at, run)));
     let mut found = Vec::new();
     while found.len() < filter.limit {
@@ -106,22 +106,23 @@ async fn read_on(link: &Link, sources: &mut [&mut Source]) -> Result<Vec<String>
 }
 
 /// The runs of these members that are there, with their heads.
-async fn heads(link: &Link, keys: &Keys, members: &[String]) -> Result<Vec<(RunId, Vec<u8>)>, StoreError> {
+async fn heads(link: &Link, keys: &Keys, members: &[String]) -> Result<Vec<ListedRun>, StoreError> {
     let mut commands = redis::pipe();
     let mut runs = Vec::with_capacity(members.len());
     for member in members {
-        let run = member_run(member)?;
+        let (created_at, run) = (member_time(member)?, member_run(member)?);
         commands.cmd("GET").arg(keys.run(run).record());
-        runs.push(run);
+        runs.push((created_at, run));
     }
     let answers = link.send(Lane::Pooled, &commands).await?;
-    let head = |(run, answer): (RunId, Value)| {
-        let record: Option<Vec<u8>> = match read(answer) {
-            Ok(record) => record,
-            Err(error) => return Some(Err(error)),
-        };
-        let mut record = record?;
-        Some(Header::read(&record).map(|_| (run, record.split_off(HEADER))))
+    let head = |answer: Value| -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(mut record) = read::<Option<Vec<u8>>>(answer)? else { return Ok(None) };
+        Header::read(&record).map(|_| Some(record.split_off(HEADER)))
     };
-    runs.into_iter().zip(answers).filter_map(head).collect()
+    let listed = |((created_at, run), answer)| match head(answer) {
+        Ok(head) => Some(Ok(ListedRun { run, created_at, head: head? })),
+        Err(StoreError::Corrupt(_)) => Some(Ok(ListedRun { run, created_at, head: Vec::new() })),
+        Err(error) => Some(Err(error)),
+    };
+    runs.into_iter().zip(answers).filter_map(listed).collect()
 }

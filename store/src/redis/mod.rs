@@ -37,7 +37,8 @@ use self::link::Link;
 pub use self::server::Server;
 use crate::turns::Turns;
 use crate::{
-    Commit, CommitError, OutputsPage, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow,
+    Commit, CommitError, ListedRun, OutputsPage, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun,
+    StoredWorkflow,
 };
 
 /// How a store on Redis is reached.
@@ -196,7 +197,7 @@ impl Store for RedisStore {
         self.take_turns(shards, limit, keys::ShardKeys::awaiting).await
     }
 
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError> {
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<ListedRun>, StoreError> {
         list::runs(&self.link, &self.keys, filter).await
     }
 

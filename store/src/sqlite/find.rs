@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use super::catalog::{put_value, value};
 use super::error::{most, uint};
-use crate::{RunCounts, RunFilter, StoreError};
+use crate::{ListedRun, RunCounts, RunFilter, StoreError};
 
 /// A set of runs of which a few are taken at a time, in turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,7 +179,7 @@ pub(super) fn live_runs(
 }
 
 /// Runs, newest first, each with its head.
-pub(super) fn list(connection: &Connection, filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError> {
+pub(super) fn list(connection: &Connection, filter: &RunFilter) -> Result<Vec<ListedRun>, StoreError> {
     const LIVE: &str = "SELECT created_at, id, head FROM runs WHERE NOT is_ended
         AND (created_at, id) < (?1, ?2) ORDER BY created_at DESC, id DESC LIMIT ?3";
     const ENDED: &str = "SELECT created_at, id, head FROM runs WHERE is_ended
@@ -187,15 +187,20 @@ pub(super) fn list(connection: &Connection, filter: &RunFilter) -> Result<Vec<(R
     // After every id.
     let beyond = || (i64::MAX, "g".to_owned());
     let (at, run) = filter.before.map_or_else(beyond, |(at, run)| (at.as_millis(), run.to_string()));
-    let read = |row: &Row<'_>| Ok((placed(row)?, row.get::<_, Vec<u8>>(2)?));
+    let read = |row: &Row<'_>| {
+        let (created_at, run) = placed(row)?;
+        let head = row.get_ref(2)?.as_blob().unwrap_or_default().to_vec(); // where there is something else, it cannot be read
+        Ok(ListedRun { run, created_at, head })
+    };
     let mut newest = Vec::new();
     for (sql, is_ended) in [(LIVE, false), (ENDED, true)] {
         if filter.ended.is_none_or(|wanted| wanted == is_ended) {
             newest.extend(rows(connection, sql, params![at, run, most(filter.limit)], read)?);
         }
     }
-    newest.sort_unstable_by_key(|(placed, _)| Reverse(*placed));
-    Ok(newest.into_iter().take(filter.limit).map(|((_, run), head)| (run, head)).collect())
+    newest.sort_unstable_by_key(|listed| Reverse((listed.created_at, listed.run)));
+    newest.truncate(filter.limit);
+    Ok(newest)
 }
 
 /// The names of how many live and how many ended runs there are: with each of them counted anew, a list would take

@@ -46,7 +46,8 @@ pub use self::look::Looked;
 use self::threads::Threads;
 use crate::turns::Turns;
 use crate::{
-    Commit, CommitError, OutputsPage, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow,
+    Commit, CommitError, ListedRun, OutputsPage, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun,
+    StoredWorkflow,
 };
 
 /// Where a store on SQLite is.
@@ -334,7 +335,7 @@ impl Store for SqliteStore {
         self.take_turns(Members::Awaiting, shards, limit).await
     }
 
-    async fn runs(&self, filter: &RunFilter) -> Result<Vec<(RunId, Vec<u8>)>, StoreError> {
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<ListedRun>, StoreError> {
         let filter = filter.clone();
         self.read(move |connection| find::list(connection, &filter)).await
     }

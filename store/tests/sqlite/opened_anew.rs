@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use phasework_store::sqlite::{SqliteOptions, SqliteStore};
 use phasework_store::{
-    Commit, CommitError, OutputsPage, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow,
+    Commit, CommitError, ListedRun, OutputsPage, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun,
+    StoredWorkflow,
 };
 use phasework_workflows::Payload;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, Revision, RunId, Shard, SystemIds, WorkflowName};
@@ -84,7 +85,7 @@ calls! {
     fn next_due(&self, shards: &[Shard]) -> Option<Timestamp>;
     fn unpublished(&self, shards: &[Shard], limit: usize) -> Vec<RunId>;
     fn awaiting_worker(&self, shards: &[Shard], limit: usize) -> Vec<RunId>;
-    fn runs(&self, filter: &RunFilter) -> Vec<(RunId, Vec<u8>)>;
+    fn runs(&self, filter: &RunFilter) -> Vec<ListedRun>;
     fn run_counts(&self) -> RunCounts;
     fn ended_before(&self, shards: &[Shard], time: Timestamp, limit: usize) -> Vec<RunId>;
     fn remove_run(&self, run: RunId, time: Timestamp) -> bool;

@@ -18,8 +18,8 @@ pub(super) async fn judge(witness: &Witness, store: &dyn Store, recipe: &Recipe,
     }
     let wanted: BTreeSet<_> = runs.iter().collect();
     let stored = store.runs(&phasework_store::RunFilter { limit: 1000, ..<_>::default() }).await.unwrap_or_default();
-    let strange = stored.iter().find(|(run, _)| !wanted.contains(run));
-    witness.says("accepted-once", strange.is_none(), || format!("nobody wanted run {}", strange.expect("found").0));
+    let strange = stored.iter().find(|listed| !wanted.contains(&listed.run));
+    witness.says("accepted-once", strange.is_none(), || format!("nobody wanted run {}", strange.expect("found").run));
     let dead = store.dead(0, 1).await.unwrap_or_default();
     // What a store does not know any more cannot be understood.
     let is_understood = dead.is_empty() || rewinds > 0;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use phasework_store::{
-    Commit, CommitError, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow,
+    Commit, CommitError, ListedRun, RunCounts, RunFilter, RunVersion, Store, StoreError, StoredRun, StoredWorkflow,
 };
 use phasework_workflows::Payload;
 use phasework_workflows::id::{EntryNo, JobIndex, Nonce, Revision, RunId, Shard, WorkflowName};
@@ -145,7 +145,7 @@ calls! {
     Reads fn next_due(&self, shards: &[Shard]) -> Option<Timestamp>;
     Reads fn unpublished(&self, shards: &[Shard], limit: usize) -> Vec<RunId>;
     Reads fn awaiting_worker(&self, shards: &[Shard], limit: usize) -> Vec<RunId>;
-    Reads fn runs(&self, filter: &RunFilter) -> Vec<(RunId, Vec<u8>)>;
+    Reads fn runs(&self, filter: &RunFilter) -> Vec<ListedRun>;
     Reads fn run_counts(&self) -> RunCounts;
     Reads fn ended_before(&self, shards: &[Shard], time: Timestamp, limit: usize) -> Vec<RunId>;
     Writes fn remove_run(&self, run: RunId, time: Timestamp) -> bool;

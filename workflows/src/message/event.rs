@@ -234,6 +234,9 @@ pub struct Tick {
     /// How many queues that coordinator maps runs onto; absent is as many as the receiver does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queues: Option<u16>,
+    /// Which format of stored state that coordinator writes; absent is what the receiver does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<u16>,
 }
 
 impl Body for Tick {

@@ -32,12 +32,16 @@ pub use entry::{Entry, EntryOutputs, Enumeration, HandlerEntry, HandlerOutputs, 
 pub use event::{Event, Ignored, Listing, Moment, Resolution};
 pub use jobs::{Bitmap, Exception, ExceptionState, JobSet, Lease};
 pub use listing::{Items, expression_fault};
-pub use state::{Canceling, Cause, ENGINE, HandlerTally, Head, HistoryEvent, HistoryKind, LostWhy, Run, RunState};
+pub use state::{
+    Canceling, Cause, ENGINE, HandlerTally, Head, HistoryEvent, HistoryKind, LostWhy, Run, RunState, Unreadable,
+};
 
 use crate::message::lease::{LEASE, LEASE_AFTER};
 use crate::time::Millis;
 
-/// The version of the stored state that this code writes. It reads this one and the one before.
+/// The version of the stored state that this code writes. It reads this one and the one before, and leaves a run of a
+/// later one to a coordinator that reads that. It has to see the head for it, and stores read the rest along with that: a
+/// later version must not make of exceptions what this one cannot parse.
 pub const STATE_FORMAT: u16 = 2;
 
 /// How many entries a run may have; a run that would exceed it halts.

@@ -105,23 +105,46 @@ pub struct Head {
     pub traceparent: Option<Arc<str>>,
 }
 
+/// Why what is stored of a run cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// A later version of this program wrote it, and can read it.
+    #[error("state format {format} is newer than {STATE_FORMAT}, which this program reads; update it")]
+    Newer {
+        /// The format that it is of.
+        format: u16,
+    },
+    /// It is damaged. The text says how.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl Unreadable {
+    /// In one word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Newer { .. } => "newer",
+            Self::Damaged(_) => "damaged",
+        }
+    }
+}
+
 impl Head {
     /// Reads a stored head.
     ///
     /// # Errors
-    /// When it is of a format that this code does not read, or damaged; the text says which.
-    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+    /// When it is of a later format, or damaged.
+    pub fn from_json(json: &[u8]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Format {
             format: u16,
         }
-        let format = serde_json::from_slice::<Format>(json).map_err(|error| format!("damaged state: {error}"))?.format;
+        let damaged = |error: serde_json::Error| Unreadable::Damaged(format!("damaged state: {error}"));
+        let format = serde_json::from_slice::<Format>(json).map_err(damaged)?.format;
         if format > STATE_FORMAT {
-            return Err(format!(
-                "state format {format} is newer than {STATE_FORMAT}, which this program reads; update it"
-            ));
+            return Err(Unreadable::Newer { format });
         }
-        let mut head: Self = serde_json::from_slice(json).map_err(|error| format!("damaged state: {error}"))?;
+        let mut head: Self = serde_json::from_slice(json).map_err(damaged)?;
         if format < STATE_FORMAT {
             head.upgrade();
         }

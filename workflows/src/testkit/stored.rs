@@ -115,7 +115,7 @@ impl Stored {
     pub fn load(&self) -> Result<Run, Broken> {
         let damaged = |words: String| Broken { invariant: "durable", words };
         let head = self.head.as_ref().ok_or_else(|| damaged("nothing was committed".into()))?;
-        let read = Head::from_json(&head.to_json()).map_err(damaged)?;
+        let read = Head::from_json(&head.to_json()).map_err(|error| damaged(error.to_string()))?;
         ensure(read == *head, "durable", || format!("written {head:?}\nread {read:?}"))?;
         for (key, exception) in &self.exceptions {
             let json = serde_json::to_vec(exception).expect("an exception is plain data");

@@ -194,9 +194,9 @@ async fn remembered(store: &dyn Store) -> Result<Remembered, StoreError> {
     }
     let filter = RunFilter { ended: Some(false), before: None, limit: RUNS };
     let mut workflows = BTreeMap::new();
-    for (_, head) in store.runs(&filter).await? {
+    for listed in store.runs(&filter).await? {
         // One that is damaged is the auditor's business.
-        let Ok(head) = Head::from_json(&head) else { continue };
+        let Ok(head) = Head::from_json(&listed.head) else { continue };
         if !workflows.contains_key(&head.revision) {
             let workflow = definition(store, &head.revision).await?;
             if let Some(workflow) = &workflow {

@@ -121,6 +121,8 @@ mod tests {
               "state": "failed", "phase": "error", "created_at": "2026-01-31T11:00:00Z",
               "ended_at": "2026-01-31T11:02:05Z",
               "error": { "phase": "searching", "handler": "GoogleSearcher", "index": 0, "message": "no\nway" } },
+            { "run": "0199a2b3-c4d5-7e6f-8a9b-0c1d2e3f4a5d", "state": "damaged", "created_at": "2026-01-31T10:00:00Z",
+              "error": { "kind": "damaged", "message": "damaged state: EOF while parsing an object" } },
         ]))
         .unwrap();
         let times = Times::Ago(Timestamp::from_millis(1_769_861_000_000));

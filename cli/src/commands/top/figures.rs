@@ -182,7 +182,7 @@ impl RunRow {
             done: run.handlers.iter().map(|handler| handler.done + handler.failed).sum(),
             total: run.handlers.iter().filter_map(|handler| handler.total.or(handler.listed)).sum(),
             is_listing: run.handlers.iter().any(|handler| handler.listed.is_some()),
-            waiting_for: run.waiting_for.clone().unwrap_or_default(),
+            waiting_for: run.waiting_for.as_deref().or(run.unreadable()).unwrap_or_default().to_owned(),
         }
     }
 }
@@ -268,7 +268,12 @@ fn left_of(handler: &crate::views::HandlerView) -> u64 {
 fn waits(runs: &[RunView]) -> Vec<Waiting> {
     let mut counts: BTreeMap<&'static str, u64> = BTreeMap::new();
     for run in runs {
-        *counts.entry(kind_of_wait(run.waiting_for.as_deref().unwrap_or_default())).or_default() += 1;
+        let what = match run.state.as_str() {
+            "damaged" => "help, as they are damaged",
+            "newer" => "a newer coordinator",
+            _ => kind_of_wait(run.waiting_for.as_deref().unwrap_or_default()),
+        };
+        *counts.entry(what).or_default() += 1;
     }
     let mut waiting: Vec<_> = counts.into_iter().map(|(what, runs)| Waiting { what, runs }).collect();
     waiting.sort_by(|a, b| b.runs.cmp(&a.runs).then(a.what.cmp(b.what)));

@@ -8,7 +8,7 @@ use crate::id::{EntryNo, JobIndex, PhaseName};
 use crate::message::event::{Control, ControlAction};
 use crate::message::outcome::Status;
 use crate::payload::Payload;
-use crate::run::{Effect, Event, Exception, Head, RunState, STATE_FORMAT};
+use crate::run::{Effect, Event, Exception, Head, RunState, STATE_FORMAT, Unreadable};
 use crate::testkit::{Harness, Stored, WorkflowBuilder, final_phase, handler, phase, workflow};
 
 const WORKING: &str = include_str!("format-1/working.json");
@@ -123,5 +123,6 @@ fn a_later_format_is_refused() {
     let later = WORKING.replacen("\"format\": 1", &format!("\"format\": {}", STATE_FORMAT + 1), 1);
     let head: Value = serde_json::from_str(&later).unwrap();
     let refused = Head::from_json(&serde_json::to_vec(&head["head"]).unwrap()).unwrap_err();
-    assert!(refused.contains("update it"), "{refused}");
+    assert_eq!(refused, Unreadable::Newer { format: STATE_FORMAT + 1 });
+    assert!(refused.to_string().contains("update it"), "{refused}");
 }
