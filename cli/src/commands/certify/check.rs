@@ -50,7 +50,7 @@ pub(super) const CHECKS: &[Check] = &[
     check!("lease", "takes a lease on a long job, renews it, and stops where it gets none", leases::lease),
     check!("lists", "lists its jobs page by page and seals the list once, or says that it lists none", lists::lists),
     check!("unanswered", "has few pages unanswered, publishes them again, and stops when told to", lists::unanswered),
-    check!("one-list", "asked twice for a list, makes two, and gives way to the one that is taken", lists::one_list),
+    check!("one-list", "asked twice for a list, makes one, or has the other give way", lists::one_list),
     check!("lists-apart", "never goes on with a list of another attempt", lists::lists_apart),
     check!("confirmed", "publishes again what was not confirmed, and acknowledges only then", manners::confirmed),
     check!("redelivered", "hands back what was delivered before, and returns such probes", faults::redelivered),

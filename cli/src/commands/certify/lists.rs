@@ -26,6 +26,9 @@ const ENDLESS: u64 = 10_000_000;
 /// The most pages that may be under way unanswered.
 const FEW: usize = 16;
 
+/// Within this a second list of an attempt is begun, if there is to be one, once the first is sealed.
+const BESIDE: Duration = Duration::from_secs(3);
+
 /// Within this a page is published again that nobody has answered.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -276,8 +279,8 @@ async fn ends(stage: &Stage, list: &mut List) -> Kept {
     }
 }
 
-/// What comes twice is listed twice, under a number each. Where the one list is taken, the other gives way, and the one is
-/// not disturbed by what the other is told.
+/// What comes twice is listed once, or twice under a number each. Where the one list is taken, the other gives way, and the
+/// one is not disturbed by what the other is told.
 pub(super) async fn one_list(stage: &mut Stage) -> Kept {
     if !is_listing(stage).await? {
         return Ok(Some(NOT_TRIED.into()));
@@ -286,7 +289,10 @@ pub(super) async fn one_list(stage: &mut Stage) -> Kept {
     stage.send(vec![taken.asked.group.clone()]).await?;
     let (mut other, mut is_sealed, mut gave_way, mut refused) = (None, false, false, 0);
     while !(is_sealed && gave_way) {
-        match taken.next_of_any(stage, SOON).await? {
+        // Two lists are made at the same time. So once the one is sealed there is another, or there will be none.
+        let within = if is_sealed && other.is_none() { BESIDE } else { SOON };
+        match taken.next_of_any(stage, within).await? {
+            None if is_sealed && other.is_none() => break,
             Some(Next::Page(page)) if *taken.list.get_or_insert(page.list) == page.list => {
                 taken.take(stage, &page).await?;
             }
