@@ -214,7 +214,8 @@ const LIST_BREAKS: &[(&str, &str, &str)] = &[
     ("draws-anew", "one-list", "do they have the same number?"),
     ("gives-way", "one-list", "it sealed the other"),
     ("gives-way-as-such", "one-list", "handed back as `canceled`"),
-    ("heeds-its-own", "one-list", "is handed back, too"),
+    // What it is told of the other list has it hand back this one, or go on with that: whatever comes first.
+    ("heeds-its-own", "one-list", "was taken"),
     ("draws-anew", "lists-apart", "the number of the list before"),
     ("speaks", "lists-apart", "it published no page within 15 s"),
     ("returns-redelivered", "lists-apart", "two lists mix"),

@@ -27,7 +27,7 @@ const ENDLESS: u64 = 10_000_000;
 const FEW: usize = 16;
 
 /// Within this a second list of an attempt is begun, if there is to be one, once the first is sealed.
-const BESIDE: Duration = Duration::from_secs(3);
+const BESIDE: Duration = Duration::from_secs(8);
 
 /// Within this a page is published again that nobody has answered.
 const AGAIN: Duration = Duration::from_secs(30);
