@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use phasework_broker::{Address, Consumer, Delivery, Subscription};
+use phasework_broker::{Address, Consumer, Delivery, Message, Subscription};
 use phasework_engine::{Engine, EngineError};
 use phasework_store::{Commit, RunIndex, Store};
 use phasework_tests::{World, submit, wait};
@@ -165,9 +165,9 @@ async fn a_queue_full_of_what_is_for_a_later_version_is_left_to_others(mut world
     let subscription = Subscription { from: Address::Coordinator(queue), prefetch: 512 };
     let mut newer = broker.subscribe(subscription).await.expect("it stands in line");
     let most = engine.parts().config.prefetch;
-    for _ in 0..most / 2 {
-        publish(&world, Address::Coordinator(queue), JobsFinished::KIND, outcomes[0].clone()).await;
-    }
+    let outcome = Message::new(Address::Coordinator(queue), JobsFinished::KIND, outcomes[0].clone());
+    let published = broker.publish(vec![outcome; usize::from(most / 2)]).await;
+    assert!(published.iter().all(Result::is_ok), "{published:?}");
     let mut came = 0;
     while came < most / 2 {
         came += next(&mut *newer).await.iter().filter(|it| it.body == outcomes[0].as_bytes()).count() as u16;
